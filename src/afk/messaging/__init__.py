@@ -1,0 +1,89 @@
+"""Agents are peers that talk by messages: a mailbox each, and a fate to rely on for each message.
+
+    from afk.messaging import connect
+
+    async with connect("sqlite:///team.db") as bus:
+        writer = await bus.register("writer")
+        ...
+
+Backends are imported when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .bus import InMemoryMessageBus, MessageBus, SQLiteMessageBus
+from .connect import connect
+from .delivery import Delivery
+from .errors import (
+    ConfigurationError,
+    IdempotencyConflictError,
+    InvalidMessageError,
+    LeaseLostError,
+    MailboxFullError,
+    MessagingError,
+    RequestFailedError,
+    RequestTimeoutError,
+    StoreError,
+    UnknownAgentError,
+    UsageError,
+)
+from .lifecycle import RetryPolicy
+from .mailbox import A2AMailbox, AgentMailbox
+from .messages import AgentMessage, InternalA2AEnvelope, JSONValue
+from .protocol import InternalA2AProtocol
+from .receipts import Receipt
+from .store import A2ADeliveryStore, Capabilities, MailboxStats
+from .trace import DeadLetter, Trace
+from .worker import Reject, Retry
+
+if TYPE_CHECKING:
+    from .stores.memory import InMemoryA2ADeliveryStore as InMemoryA2ADeliveryStore
+    from .stores.sqlite import SQLiteA2ADeliveryStore as SQLiteA2ADeliveryStore
+
+_LAZY = {
+    "InMemoryA2ADeliveryStore": ".stores.memory",
+    "SQLiteA2ADeliveryStore": ".stores.sqlite",
+}
+
+__all__ = [
+    "A2ADeliveryStore",
+    "A2AMailbox",
+    "AgentMailbox",
+    "AgentMessage",
+    "Capabilities",
+    "ConfigurationError",
+    "DeadLetter",
+    "Delivery",
+    "IdempotencyConflictError",
+    "InMemoryA2ADeliveryStore",
+    "InMemoryMessageBus",
+    "InternalA2AEnvelope",
+    "InternalA2AProtocol",
+    "InvalidMessageError",
+    "JSONValue",
+    "LeaseLostError",
+    "MailboxFullError",
+    "MailboxStats",
+    "MessageBus",
+    "MessagingError",
+    "Receipt",
+    "Reject",
+    "RequestFailedError",
+    "RequestTimeoutError",
+    "Retry",
+    "RetryPolicy",
+    "SQLiteA2ADeliveryStore",
+    "SQLiteMessageBus",
+    "StoreError",
+    "Trace",
+    "UnknownAgentError",
+    "UsageError",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

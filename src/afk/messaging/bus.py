@@ -1,0 +1,164 @@
+"""The message bus: mailboxes over a store."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from .core import Core
+from .errors import ConfigurationError
+from .inspector import Inspector
+from .lifecycle import RetryPolicy
+from .mailbox import AgentMailbox
+from .messages import BROADCAST, AgentMessage, check_name
+from .posting import post, post_copies
+from .receipts import Receipt
+from .records import letter_record
+from .settings import Settings
+from .store import A2ADeliveryStore, Box, Capabilities, Durability
+from .views import LETTERS
+
+
+class MessageBus(Inspector):
+    """Carries messages between named agents, over any store.
+
+    It opens itself on first use, and belongs to the event loop of that; `async with` or
+    `aclose()` ends it. Options: see `Settings`; durations in seconds, sizes in bytes.
+    """
+
+    def __init__(self, store: A2ADeliveryStore, **options: Any) -> None:
+        if not isinstance(store, A2ADeliveryStore):
+            raise ConfigurationError(
+                f"store: {type(store).__name__} is no delivery store; see afk.messaging.store"
+            )
+        try:
+            settings = Settings(**options)
+        except TypeError:
+            unknown = sorted(set(options) - set(Settings.__struct_fields__))
+            raise ConfigurationError(
+                f"unknown option {', '.join(unknown)}; the options are"
+                f" {', '.join(Settings.__struct_fields__)}"
+            ) from None
+        super().__init__(Core(store, settings))
+
+    # -- life ----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self._core.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Flush acks, drain callbacks, release the store. Idempotent."""
+        await self._core.close()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store, as it is set up, gives; known once the bus was used."""
+        return self._core.store.capabilities
+
+    @property
+    def durability(self) -> Durability:
+        """What an accepted message survives: memory, process or disk."""
+        return self.capabilities.durability
+
+    # -- agents --------------------------------------------------------------------------
+
+    async def register(
+        self, name: str, *, ordered: bool = False, capacity: int | None = None, type: Any = None
+    ) -> AgentMailbox:
+        """The mailbox of this name, created if there is none; idempotent.
+
+        ordered: messages of one thread_id one at a time; capacity: how many messages it may
+        hold; both are set when it is created. type: what contents are decoded into.
+        """
+        mailbox = AgentMailbox(self._core, name, type)
+        await bind(self._core, name, ordered=ordered, capacity=capacity)
+        return mailbox
+
+    async def unregister(self, name: str) -> None:
+        """No new mail is taken for it; what waits becomes dead letters (`unregistered`)."""
+        await self._core.enter()
+        if name not in (await self._core.agents()).boxes:
+            raise await self._core.unknown(name)
+        self._core.report(await self._core.store.unbind(name))
+
+    async def agents(self) -> list[str]:
+        """Every registered name, sorted."""
+        return sorted((await self._core.agents()).boxes)
+
+    # -- messages ------------------------------------------------------------------------
+
+    async def deliver(self, message: AgentMessage) -> Receipt[AgentMessage]:
+        """Send a ready-made message; its id is its idempotency key."""
+        return await post(self._core, LETTERS, letter_record(message))
+
+    async def broadcast(self, message: AgentMessage) -> list[Receipt[AgentMessage]]:
+        """A copy, with an id of its own, for every registered agent but the sender."""
+        record = letter_record(
+            AgentMessage(
+                message.sender,
+                BROADCAST,
+                message.content,
+                id=message.id,
+                correlation_id=message.correlation_id,
+                priority=message.priority,
+                timestamp=message.timestamp,
+                metadata=message.metadata,
+                causation_id=message.causation_id,
+                _context=message._context,
+            )
+        )
+        return await post_copies(self._core, LETTERS, record)
+
+
+async def bind(core: Core, name: str, *, ordered: bool, capacity: int | None) -> Box:
+    """Create a mailbox or find it; ConfigurationError if it exists but is not ordered as asked."""
+    settings = core.settings
+    if capacity is not None and (isinstance(capacity, bool) or capacity < 1):
+        raise ConfigurationError(f"capacity: {capacity!r} is not a number of messages from 1")
+    await core.enter()
+    box = await core.store.bind(
+        Box(
+            name=check_name(name, "name"),
+            ordered=ordered,
+            capacity=settings.capacity if capacity is None else capacity,
+            max_bytes=settings.max_bytes,
+        )
+    )
+    if ordered and not box.ordered:
+        raise ConfigurationError(
+            f"{name!r} was created without ordered=True; unregister it first, or use another name"
+        )
+    return box
+
+
+class InMemoryMessageBus(MessageBus):
+    """A bus in this process's memory; nothing survives it."""
+
+    def __init__(self, **options: Any) -> None:
+        from .stores.memory import InMemoryA2ADeliveryStore
+
+        super().__init__(InMemoryA2ADeliveryStore(), **options)
+
+
+class SQLiteMessageBus(MessageBus):
+    """A bus in a file, for several processes of one machine.
+
+    path: the database file; durability: `disk` (default) or `process`.
+    """
+
+    def __init__(
+        self, path: str, *, durability: Durability = "disk", namespace: str = "afk", **options: Any
+    ) -> None:
+        from .stores.sqlite import SQLiteA2ADeliveryStore
+
+        store = SQLiteA2ADeliveryStore(path, durability=durability, namespace=namespace)
+        super().__init__(store, namespace=namespace, **options)

@@ -1,0 +1,96 @@
+"""From one URL to a bus. The only place that reads the environment and chooses a store."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+from weakref import WeakKeyDictionary
+
+from .bus import InMemoryMessageBus, MessageBus, SQLiteMessageBus
+from .errors import ConfigurationError
+from .store import A2ADeliveryStore
+
+ENVIRONMENT = "AFK_MESSAGING_URL"
+_TEXT = ("namespace", "durability")
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "lease": float,
+    "retention": float,
+    "history": float,
+    "history_max": int,
+    "capacity": int,
+    "max_bytes": int,
+    "max_hops": int,
+}
+
+_shared: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[tuple[str, str], A2ADeliveryStore]
+] = WeakKeyDictionary()
+
+
+def connect(url: str | None = None, **options: Any) -> MessageBus:
+    """The bus at `url`, not yet opened; options may also stand in the URL's query.
+
+    None: the environment's AFK_MESSAGING_URL, else `memory://`. `memory://` is private,
+    `memory://name` shared within the event loop; `sqlite:///relative/path.db`,
+    `sqlite:////absolute/path.db`. Raises ConfigurationError for what it does not know.
+    """
+    url = url or os.environ.get(ENVIRONMENT) or "memory://"
+    parts = urlsplit(url)
+    options = _query(parts.query) | options
+    if parts.scheme == "memory":
+        return _memory(unquote(parts.netloc + parts.path), options)
+    if parts.scheme == "sqlite":
+        return SQLiteMessageBus(_path(url, parts.netloc, parts.path), **options)
+    raise ConfigurationError(
+        f"{parts.scheme or url!r}: no such store; use memory://, memory://name or sqlite:///path"
+    )
+
+
+def _query(query: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in _TEXT:
+            options[name] = value
+        elif name in _NUMBERS:
+            try:
+                options[name] = _NUMBERS[name](value)
+            except ValueError:
+                raise ConfigurationError(f"{name}: {value!r} is not a number") from None
+        else:
+            known = [*_TEXT, *_NUMBERS]
+            near = difflib.get_close_matches(name, known)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ConfigurationError(f"unknown option {name!r} in the URL; {hint}")
+    return options
+
+
+def _memory(name: str, options: dict[str, Any]) -> MessageBus:
+    namespace = options.pop("namespace", "afk")
+    if options.pop("durability", "memory") != "memory":
+        raise ConfigurationError("durability: memory:// keeps nothing; use sqlite:///path")
+    if not name:
+        return InMemoryMessageBus(**options)
+    from .stores.memory import InMemoryA2ADeliveryStore
+
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            f"memory://{name} is shared within an event loop: connect inside of it"
+        ) from None
+    stores = _shared.setdefault(loop, {})
+    store = stores.setdefault((name, namespace), InMemoryA2ADeliveryStore())
+    return MessageBus(store, **options)
+
+
+def _path(url: str, host: str, path: str) -> str:
+    if host or len(path) < 2:
+        raise ConfigurationError(
+            f"{url!r}: name a file as sqlite:///relative.db or sqlite:////absolute.db"
+        )
+    return unquote(path[1:])
+
+

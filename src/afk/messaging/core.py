@@ -1,0 +1,364 @@
+"""The one way to the store: opening, order, refusals as errors, waiting, obituaries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import inspect
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from .errors import (
+    IdempotencyConflictError,
+    InvalidMessageError,
+    LeaseLostError,
+    MailboxFullError,
+    MessagingError,
+    StoreError,
+    UnknownAgentError,
+    UsageError,
+)
+from .lifecycle import RetryPolicy
+from .records import Record
+from .settings import Settings
+from .store import (
+    FATE,
+    MAIL,
+    A2ADeliveryStore,
+    Bell,
+    Claim,
+    Leased,
+    Query,
+    Refusal,
+    Roster,
+    Row,
+    Send,
+    Turn,
+    Verdict,
+)
+
+from .views import LETTERS, View
+
+log = logging.getLogger("afk.messaging")
+
+YIELD_EVERY = 64
+CALLBACK_SECONDS = 10.0
+
+in_transaction: ContextVar[Core | None] = ContextVar("afk_in_transaction", default=None)
+"""The core whose store is inside a caller's transaction here: another write would wait for it."""
+
+_SWEEP = Claim(mailbox="", limit=0)
+
+
+class Core:
+    """What mailboxes, workers and the bus share: one store, its settings, one event loop."""
+
+    def __init__(self, store: A2ADeliveryStore, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Lock | None = None
+        self._opened = self._closed = False
+        self._later: list[Turn] = []
+        self._flushing: set[asyncio.Task[None]] = set()
+        self._flush_due = False
+        self._listening: set[Bell] = set()
+        self._callbacks: list[Callable[[Row], Any]] = []
+        self._obituaries: set[asyncio.Task[None]] = set()
+        self._sent = 0
+
+    # -- opening and closing -------------------------------------------------------------
+
+    async def enter(self) -> None:
+        """Be open, in the right loop, and not inside a transaction that would deadlock."""
+        if self._closed:
+            raise UsageError("this bus is closed; connect again")
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise UsageError("this bus belongs to another event loop; make one bus per loop")
+            self._loop = loop
+            self._opening = asyncio.Lock()
+        if not self._opened and self._opening is not None:
+            async with self._opening:
+                if not self._opened:
+                    await self.store.open()
+                    self._opened = True
+        if in_transaction.get() is self:
+            raise UsageError(
+                "a bus call inside delivery.transaction() would wait for that transaction;"
+                " use the delivery's own send, or call it after the block"
+            )
+
+    async def close(self) -> None:
+        """Flush acks, drain callbacks, release the store. Idempotent."""
+        if self._closed:
+            return
+        try:
+            if self._opened and self._loop is asyncio.get_running_loop():
+                await self._drain()
+        finally:
+            self._closed = True
+            for bell in self._listening:
+                bell.ring()
+            if self._opened:
+                await self.store.close()
+
+    async def _drain(self) -> None:
+        while self._later or self._flushing:
+            await self._flush()
+            await asyncio.gather(*self._flushing, return_exceptions=True)
+        while self._obituaries:
+            await asyncio.gather(*self._obituaries, return_exceptions=True)
+
+    # -- writing -------------------------------------------------------------------------
+
+    async def put(
+        self, turn: Turn, *, record: Record | None = None, view: View[Any] = LETTERS
+    ) -> Verdict:
+        """One turn, after what was to be settled later; a refusal is raised as its error.
+
+        record and view: the message that a StoreError tells the caller to send again.
+        """
+        verdict = await self.try_put(turn, record=record, view=view)
+        if verdict.refusal is not None:
+            raise await self._error(verdict.refusal)
+        return verdict
+
+    async def conclude(self, verdict: Verdict) -> None:
+        """What a transaction's commit said: report, or raise."""
+        self.report(verdict.died)
+        if verdict.refusal is not None:
+            raise await self._error(verdict.refusal)
+
+    async def try_put(
+        self, turn: Turn, *, record: Record | None = None, view: View[Any] = LETTERS
+    ) -> Verdict:
+        """One turn; a refusal is returned."""
+        await self.enter()
+        self._sent += len(turn.sends)
+        if self._sent >= YIELD_EVERY:
+            self._sent = 0
+            await asyncio.sleep(0)  # a receiver beside a busy sender gets its turn
+        later, self._later = self._later, []
+        try:
+            *settled, verdict = await self.store.put((*later, turn))
+        except BaseException as error:
+            self._later = later + self._later  # a second settle is refused, so none is doubled
+            if isinstance(error, StoreError) and record is not None:
+                message = view.read(record, "", None)
+                raise StoreError(
+                    str(error), message=message, key=record.key or record.id
+                ) from error
+            raise
+        self._check_later(settled)
+        self.report(verdict.died)
+        return verdict
+
+    def settle_later(self, turn: Turn) -> None:
+        """Settle with the next call, or at the end of this tick: nobody waits for it."""
+        self._later.append(turn)
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._start_flush)
+
+    def _start_flush(self) -> None:
+        self._flush_due = False
+        if self._later and not self._closed:
+            task = asyncio.create_task(self._flush())
+            self._flushing.add(task)
+            task.add_done_callback(self._flushing.discard)
+
+    async def _flush(self) -> None:
+        later, self._later = self._later, []
+        if not later:
+            return
+        try:
+            self._check_later(await self.store.put(tuple(later)))
+        except StoreError as error:
+            log.warning("an ack was not stored, the message will come again: %s", error)
+
+    def _check_later(self, verdicts: Any) -> None:
+        for verdict in verdicts:
+            self.report(verdict.died)
+            if verdict.refusal is not None:
+                log.warning("a message was settled too late: its lease was lost")
+
+    async def _before_read(self) -> None:
+        """Ready, and everything settled before this call is on its way to the store first."""
+        await self.enter()
+        if self._later:
+            self._start_flush()
+            await asyncio.sleep(0)  # the flush starts now, so it takes effect first
+
+    async def _error(self, refusal: Refusal) -> MessagingError:
+        if refusal.kind == "unknown":
+            return await self.unknown(refusal.mailbox)
+        if refusal.kind == "full":
+            return MailboxFullError(
+                f"the mailbox of {refusal.mailbox!r} is full ({refusal.limit} messages, the last"
+                " tenth for urgent ones); try later, or register it with a larger capacity"
+            )
+        if refusal.kind == "too_large":
+            return InvalidMessageError(
+                f"content: the message is larger than the {refusal.limit} bytes that"
+                f" {refusal.mailbox!r} takes; send a reference, or raise max_bytes"
+            )
+        if refusal.kind == "conflict":
+            return IdempotencyConflictError(
+                f"the key or id of this message already names {refusal.id}, which has another"
+                " body, key or recipient; use a new key for a new message"
+            )
+        return LeaseLostError("this delivery was settled before, or its lease went to another")
+
+    async def unknown(self, name: str) -> UnknownAgentError:
+        """The error for an unregistered name, with the nearest registered ones."""
+        roster = await self.store.agents()
+        return UnknownAgentError(name, difflib.get_close_matches(name, roster.boxes))
+
+    # -- claiming ------------------------------------------------------------------------
+
+    async def claim(
+        self,
+        mailbox: str,
+        *,
+        limit: int = 1,
+        timeout: float | None = None,
+        lease: float | None = None,
+        hold: float | None = None,
+        policy: RetryPolicy | None = None,
+        take: bool = False,
+    ) -> tuple[Leased, ...]:
+        """Up to `limit` messages, as soon as there is one; none after `timeout` seconds.
+
+        Nothing is awaited between the store's answer and the return.
+        """
+        claim = Claim(
+            mailbox=mailbox,
+            limit=limit,
+            lease=self.settings.lease if lease is None else lease,
+            hold=hold,
+            policy=policy or self.settings.retry,
+            take=take,
+        )
+        leased = await self._claim(claim)
+        if leased or (timeout is not None and timeout <= 0):
+            return leased
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        with self.listening(MAIL + mailbox) as wait:
+            while not leased:
+                # Asked again with the bell hung: what came in between is not missed.
+                leased = await self._claim(claim)
+                if leased or not await wait(deadline):
+                    break
+        return leased
+
+    async def _claim(self, claim: Claim) -> tuple[Leased, ...]:
+        await self._before_read()
+        claim = Claim(
+            mailbox=claim.mailbox,
+            limit=claim.limit,
+            lease=claim.lease,
+            hold=claim.hold,
+            policy=claim.policy,
+            chance=random.random(),
+            take=claim.take,
+        )
+        try:
+            batch = await self.store.claim(claim)
+        except UnknownAgentError:
+            raise await self.unknown(claim.mailbox) from None
+        self.report(batch.died)
+        return batch.leased
+
+    async def pass_time(self) -> None:
+        """Have the store bring about what only time does."""
+        await self._claim(_SWEEP)
+
+    @contextlib.contextmanager
+    def listening(self, topic: str) -> Any:
+        """A function that waits until the topic is heard of; False once its deadline passed."""
+        bell = self.store.listen(topic)
+        self._listening.add(bell)
+        loop = asyncio.get_running_loop()
+
+        async def wait(deadline: float | None) -> bool:
+            remaining = float("inf") if deadline is None else deadline - loop.time()
+            if remaining <= 0:
+                return False
+            await bell.wait(min(remaining, self.store.poll))
+            return True
+
+        try:
+            yield wait
+        finally:
+            self._listening.discard(bell)
+            bell.close()
+
+    # -- reading -------------------------------------------------------------------------
+
+    async def browse(self, query: Query, *, fresh: bool = True) -> list[Row]:
+        """Rows as they are; `fresh` lets time pass before."""
+        if fresh:
+            await self.pass_time()
+        else:
+            await self._before_read()
+        return await self.store.browse(query)
+
+    async def row(self, message_id: str, *, fresh: bool = True) -> Row | None:
+        """The row of one message."""
+        rows = await self.browse(Query(ids=(message_id,)), fresh=fresh)
+        return rows[0] if rows else None
+
+    async def fate(
+        self, message_id: str, until: Callable[[Row | None], bool], deadline: float | None
+    ) -> tuple[Row | None, bool]:
+        """The message's row once `until` holds for it; (row, False) when the deadline came first."""
+        with self.listening(FATE + message_id) as wait:
+            while True:
+                row = await self.row(message_id)
+                if until(row):
+                    return row, True
+                if not await wait(deadline):
+                    return row, False
+
+    async def agents(self) -> Roster:
+        """The directory now."""
+        await self._before_read()
+        return await self.store.agents()
+
+    # -- obituaries ----------------------------------------------------------------------
+
+    def on_dead(self, callback: Callable[[Row], Awaitable[None] | None]) -> None:
+        """Call back with the row of each message that a call of this bus made dead."""
+        self._callbacks.append(callback)
+
+    def report(self, died: tuple[str, ...]) -> None:
+        """Tell the callbacks, in a task of its own."""
+        if not died:
+            return
+        log.warning("%d message(s) became dead letters: %s", len(died), ", ".join(died[:3]))
+        if self._callbacks:
+            task = asyncio.create_task(self._announce(died))
+            self._obituaries.add(task)
+            task.add_done_callback(self._obituaries.discard)
+
+    async def _announce(self, died: tuple[str, ...]) -> None:
+        try:
+            rows = await self.store.browse(Query(ids=died))
+        except MessagingError as error:
+            log.warning("dead letters could not be read for the callbacks: %s", error)
+            return
+        for row in rows:
+            for callback in self._callbacks:
+                try:
+                    async with asyncio.timeout(CALLBACK_SECONDS):
+                        result = callback(row)
+                        if inspect.isawaitable(result):
+                            await result
+                except Exception:
+                    log.exception("a dead-letter callback failed; the dead letter stays")

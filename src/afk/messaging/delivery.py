@@ -1,0 +1,251 @@
+"""A message in a consumer's hands: settle it, or send in the same step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Generic, Unpack
+
+from .core import Core, in_transaction
+from .errors import LeaseLostError, UsageError
+from .lifecycle import (
+    GIVE_BACK,
+    Again,
+    Dead,
+    Done,
+    Extend,
+    Outcome,
+    RetryPolicy,
+    after_failure,
+    sub_request_key,
+)
+from .receipts import Receipt, request
+from .records import Record
+from .sending import Options, SendOptions, compose, to_send
+from .store import Leased, Send, TransactionalStore, Turn
+from .views import M, View
+
+current: ContextVar[Delivery[Any] | None] = ContextVar("afk_current_delivery", default=None)
+"""The delivery being handled here: what is sent meanwhile follows from it."""
+
+HANDLING_SECONDS = 3600.0
+
+
+class Delivery(Generic[M]):
+    """A leased message. As a context manager: ack on success, nack on exception, and the lease
+    is renewed meanwhile."""
+
+    def __init__(
+        self, core: Core, view: View[M], leased: Leased, record: Record, message: M, lease: float,
+        policy: RetryPolicy,
+    ) -> None:
+        self._core = core
+        self._view = view
+        self._record = record
+        self._lease = lease
+        self._policy = policy
+        self._leased = leased
+        self._sends: list[Send] = []
+        self._calls = 0
+        self._settled = False
+        self._context: Token[Delivery[Any] | None] | None = None
+        self.message = message
+        """The message, as the mailbox shows it."""
+        self.attempt = leased.attempt
+        """Which attempt this is, from 1."""
+        self.token = leased.token or ""
+        """The fencing token: pass it on to settle elsewhere (`mailbox.resume`)."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether this object has settled it."""
+        return self._settled
+
+    @property
+    def record(self) -> Record:
+        """The record this message is a view of."""
+        return self._record
+
+    # -- settling ------------------------------------------------------------------------
+
+    async def ack(self) -> None:
+        """Done: settle it, and let what was sent through this delivery leave, in one step."""
+        await self._settle(Done(), tuple(self._sends))
+
+    async def nack(self, error: object = "", *, delay: float | None = None) -> None:
+        """Failed: try again after `delay` seconds (default: the retry policy's), or give up."""
+        outcome = after_failure(self.attempt, self._policy, str(error), random.random(), delay)
+        await self._settle(outcome)
+
+    async def reject(self, error: object = "") -> None:
+        """Never try again: a dead letter with reason `rejected`."""
+        await self._settle(Dead("rejected", str(error)))
+
+    async def retry(self, delay: float | None = None, *, counts: bool = True) -> None:
+        """Try again after `delay` s (default: the retry policy's); an attempt that does not
+        count is given back."""
+        if counts:
+            await self.nack("the handler asked to retry", delay=delay)
+            return
+        if delay is None:
+            delay = self._policy.delay(self.attempt, random.random())
+        await self._settle(Again(delay, counts=False))
+
+    async def give_back(self) -> None:
+        """Back to its place, as if it had not been taken."""
+        await self._settle(GIVE_BACK)
+
+    async def extend(self, seconds: float) -> None:
+        """The lease now ends `seconds` from now."""
+        await self._put(Turn(token=self.token, outcome=Extend(seconds)))
+
+    async def hold(self, seconds: float) -> None:
+        """Have the store renew the lease for up to `seconds`, as long as this process lives."""
+        await self._put(Turn(token=self.token, outcome=Extend(self._lease, hold=seconds)))
+
+    def give_back_later(self) -> None:
+        """Give it back without waiting for the store: for when this task is being cancelled."""
+        if not self._settled:
+            self._settled = True
+            self._core.settle_later(Turn(token=self.token, outcome=GIVE_BACK))
+
+    async def _settle(self, outcome: Outcome, sends: tuple[Send, ...] = ()) -> None:
+        await self._put(Turn(token=self.token, outcome=outcome, sends=sends))
+        self._settled = True
+
+    async def _put(self, turn: Turn) -> None:
+        if self._settled:
+            raise LeaseLostError("this delivery was settled before")
+        await self._core.put(turn)
+
+    # -- sending in the same turn --------------------------------------------------------
+
+    async def send(self, recipient: str, content: Any, **options: Unpack[SendOptions]) -> M:
+        """Send together with the ack: the message that will leave then; a nack drops it."""
+        chosen = Options(**options)
+        record = self._compose(recipient, content, chosen)
+        return self._add(record, chosen)
+
+    async def reply(self, content: Any, **fields: Any) -> M:
+        """Answer together with the ack."""
+        answer = self._view.answer(self.message, content, **fields)
+        return self._add(self._view.write(answer), Options())
+
+    async def conclude(self, result: Any) -> None:
+        """Settle a handler that returned: its result, if any, is the answer.
+
+        An answer that cannot be stored becomes a dead letter; an answer is not answered.
+        """
+        sends = () if result is None or self._record.kind == "response" else (self._answer(result),)
+        if not self._settled:
+            await self._settle(Done(), (*self._sends, *sends))
+        elif sends:  # the turn ended in the handler's transaction
+            await self._core.put(Turn(sends=sends))
+
+    def _answer(self, result: Any) -> Send:
+        made = isinstance(result, self._view.kind)
+        message = result if made else self._view.answer(self.message, result)
+        return self._order(self._view.write(message), Options(), alone=True)
+
+    async def request(
+        self, recipient: str, content: Any, *, timeout: float = 30.0, **options: Unpack[SendOptions]
+    ) -> M:
+        """Ask another agent while handling this: sent at once, once, however often this is tried.
+
+        A repeated attempt gets the first answer, whatever it asks now.
+        """
+        self._calls += 1
+        chosen = Options(**options)
+        key = sub_request_key(self._record.id, self._leased.redrives, self._calls)
+        record = self._compose(recipient, content, chosen, key=chosen.idempotency_key or key)
+        ttl = timeout if chosen.ttl is None else chosen.ttl
+        order = to_send(
+            record, self._core.settings, ttl=ttl, delay=chosen.delay, compare=False
+        )
+        verdict = await self._core.put(Turn(sends=(order,)), record=record, view=self._view)
+        receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
+        return await request(receipt, timeout)
+
+    def _compose(
+        self, recipient: str, content: Any, options: Options, key: str | None = None
+    ) -> Record:
+        return compose(
+            self._leased.mailbox,
+            recipient,
+            content,
+            options,
+            origin=self._record,
+            kind="event" if key is None else "request",
+            key=key,
+        )
+
+    def _add(self, record: Record, options: Options) -> M:
+        if self._settled:
+            raise LeaseLostError("this delivery was settled before; nothing more leaves with it")
+        self._sends.append(self._order(record, options))
+        return self._view.read(record, "", None)
+
+    def _order(self, record: Record, options: Options, *, alone: bool = False) -> Send:
+        return to_send(
+            record, self._core.settings, ttl=options.ttl, delay=options.delay, alone=alone
+        )
+
+    # -- effects -------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """The store's connection, in a transaction: the caller's writes, what is sent through
+        this delivery and the ack commit together when the block ends, or nothing does."""
+        store = self._core.store
+        if not (store.capabilities.transactions and isinstance(store, TransactionalStore)):
+            raise UsageError(
+                "this store has no transactions for handlers; use sqlite:// (or postgresql://),"
+                " or make the effect idempotent"
+            )
+        if self._settled:
+            raise LeaseLostError("this delivery was settled before")
+        await self._core.enter()
+        transaction = await store.begin()
+        mark = in_transaction.set(self._core)
+        try:
+            yield transaction.connection
+        except BaseException:
+            await transaction.rollback()
+            raise
+        finally:
+            in_transaction.reset(mark)
+        turn = Turn(token=self.token, outcome=Done(), sends=tuple(self._sends))
+        await self._core.conclude(await transaction.commit(turn))
+        self._settled = True
+
+    # -- as a context manager ------------------------------------------------------------
+
+    async def __aenter__(self) -> Delivery[M]:
+        await self.hold(HANDLING_SECONDS)
+        self._context = current.set(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._context is not None:
+            current.reset(self._context)
+        if self._settled:
+            return
+        if error is None:
+            await self.ack()
+        elif isinstance(error, Exception):
+            await self.nack(describe(error))
+        else:
+            self.give_back_later()  # cancelled: no attempt is used, nothing is awaited
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, as a dead letter shows it."""
+    return f"{type(error).__name__}: {error}"[:2000]

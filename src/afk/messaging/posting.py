@@ -1,0 +1,80 @@
+"""Sending as one step of its own: a letter, a request, a broadcast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from .core import Core
+from .delivery import current
+from .errors import InvalidMessageError
+from .lifecycle import copy_id
+from .messages import BROADCAST, MessageType
+from .receipts import Receipt, request
+from .records import Record
+from .sending import Options, compose, to_send
+from .store import Turn
+from .views import M, View
+
+
+def compose_here(
+    sender: str, recipient: str, content: Any, options: Options, kind: MessageType = "event"
+) -> Record:
+    """A new message's record; inside a handler it follows from the message being handled."""
+    delivery = current.get()
+    origin = None if delivery is None else delivery.record
+    return compose(sender, recipient, content, options, origin=origin, kind=kind)
+
+
+async def post(
+    core: Core, view: View[M], record: Record, *, ttl: float | None = None, delay: float = 0.0
+) -> Receipt[M]:
+    """Store one message; its receipt."""
+    if record.recipient == BROADCAST:
+        raise InvalidMessageError("recipient: '*' is for broadcast(); deliver() takes one agent")
+    order = to_send(record, core.settings, ttl=ttl, delay=delay)
+    verdict = await core.put(Turn(sends=(order,)), record=record, view=view)
+    return Receipt(core, view, record, verdict.accepted[0])
+
+
+async def ask(
+    core: Core, view: View[M], record: Record, timeout: float, options: Options
+) -> M:
+    """Store a request and wait for its answer; its ttl is the timeout unless given."""
+    record = replace(record, kind="request", awaited=True)
+    ttl = timeout if options.ttl is None else options.ttl
+    receipt = await post(core, view, record, ttl=ttl, delay=options.delay)
+    return await request(receipt, timeout)
+
+
+async def post_copies(
+    core: Core, view: View[M], record: Record, *, ttl: float | None = None, delay: float = 0.0
+) -> list[Receipt[M]]:
+    """A copy for every registered agent but the sender, in one step; a receipt for each."""
+    while True:
+        roster = await core.agents()
+        copies = {
+            name: replace(
+                record,
+                id=copy_id(record.id, name),
+                correlation_id=record.correlation_id or record.id,
+            )
+            for name in roster.boxes
+            if name != record.sender
+        }
+        if not copies:
+            return []
+        sends = tuple(
+            to_send(copy, core.settings, mailbox=name, ttl=ttl, delay=delay, alone=True)
+            for name, copy in copies.items()
+        )
+        turn = Turn(sends=sends, roster=roster.version)
+        verdict = await core.try_put(turn, record=record, view=view)
+        if verdict.refusal is None or verdict.refusal.kind != "roster":
+            break  # else someone joined or left meanwhile: look again
+    await core.conclude(verdict)
+    return [
+        Receipt(core, view, copy, accepted)
+        for copy, accepted in zip(copies.values(), verdict.accepted, strict=True)
+    ]

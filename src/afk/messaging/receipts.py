@@ -1,0 +1,91 @@
+"""What a send returns: a handle on the message's fate."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Generic
+
+from .core import Core
+from .errors import RequestFailedError, RequestTimeoutError
+from .lifecycle import FINAL, State
+from .records import Record, decode
+from .store import Accepted, Durability, Row
+from .views import M, View
+
+
+class Receipt(Generic[M]):
+    """Proof that a message was accepted, and the way to learn what became of it."""
+
+    def __init__(self, core: Core, view: View[M], record: Record, accepted: Accepted) -> None:
+        self._core = core
+        self._view = view
+        self._record = record
+        self.id = accepted.id
+        """The message's id; of the first one, if this was a duplicate."""
+        self.duplicate = accepted.duplicate
+        """True if the key was known: nothing new was stored."""
+        self.durability: Durability = core.store.capabilities.durability
+        """What the accepted message survives: memory, process or disk."""
+
+    @property
+    def message(self) -> M:
+        """The message as it was sent."""
+        return self._view.read(self._record, "", None)
+
+    async def status(self) -> State | None:
+        """Where the message is now; None once the store has let go of it."""
+        row = await self._core.row(self.id)
+        return None if row is None else row.state
+
+    async def settled(self, timeout: float | None = None) -> str:
+        """Wait until it is done, dead or cancelled, and say which. TimeoutError after `timeout` s."""
+        row, over = await self._core.fate(self.id, _ended, _deadline(timeout))
+        if not over:
+            raise TimeoutError(f"message {self.id} was not settled within {timeout} s")
+        return "done" if row is None else row.state
+
+    async def result(self, timeout: float | None = None) -> M:
+        """The answer to a request, waiting for it.
+
+        RequestTimeoutError after `timeout` seconds, RequestFailedError if it is dead or gone.
+        """
+        row, over = await self._core.fate(self.id, _answered, _deadline(timeout))
+        if row is not None and row.answer is not None:
+            answer = decode(row.answer)
+            return self._view.read(answer, answer.recipient, None)
+        if not over:
+            raise RequestTimeoutError(
+                f"{self._record.recipient!r} did not answer within {timeout} s", self
+            )
+        if row is None:
+            raise RequestFailedError(f"request {self.id} is not known any more", "gone")
+        reason = row.reason or row.state
+        error = f": {row.error}" if row.error else ""
+        raise RequestFailedError(f"request {self.id} ended as {row.state} ({reason}){error}", reason)
+
+    def __repr__(self) -> str:
+        return f"Receipt(id={self.id!r}, duplicate={self.duplicate}, durability={self.durability!r})"
+
+
+def _ended(row: Row | None) -> bool:
+    return row is None or row.state in FINAL
+
+
+def _answered(row: Row | None) -> bool:
+    return row is None or row.answer is not None or row.state in ("dead", "cancelled")
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else asyncio.get_running_loop().time() + timeout
+
+
+async def request(receipt: Receipt[M], timeout: float) -> M:
+    """The answer to a request just sent, within `timeout` seconds of now."""
+    try:
+        return await receipt.result(timeout)
+    except RequestFailedError as error:
+        if error.reason == "expired":  # its ttl is the timeout: nobody took it in time
+            raise RequestTimeoutError(
+                f"nobody took request {receipt.id} within {timeout} s", receipt
+            ) from None
+        raise

@@ -1,0 +1,126 @@
+"""From what a caller wants to say to what a store is asked to keep."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypedDict
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .errors import InvalidMessageError
+from .lifecycle import DeadReason
+from .messages import AgentMessage, Context, MessageType, Priority
+from .records import Record, letter_record, priority_rank
+from .settings import Settings
+from .store import Send
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """How a message is to be sent. ttl and delay in seconds."""
+
+    correlation_id: str | None = None
+    priority: Priority = "normal"
+    metadata: dict[str, Any] = {}
+    idempotency_key: str | None = None
+    ttl: float | None = None
+    delay: float = 0.0
+    thread_id: str = ""
+
+
+class SendOptions(TypedDict, total=False):
+    """The same, as keyword arguments of `send`."""
+
+    correlation_id: str | None
+    priority: Priority
+    metadata: dict[str, Any]
+    idempotency_key: str | None
+    ttl: float | None
+    delay: float
+    thread_id: str
+
+
+def compose(
+    sender: str,
+    recipient: str,
+    content: Any,
+    options: Options,
+    *,
+    origin: Record | None = None,
+    kind: MessageType = "event",
+    key: str | None = None,
+) -> Record:
+    """The record of a new message, under `key` or the options' key.
+
+    origin: the message in whose handling it is sent: it is the cause, and its correlation, run
+    and conversation are carried on, one hop further.
+    """
+    context = Context(kind=kind, thread_id=options.thread_id, awaited=kind == "request")
+    correlation_id, causation_id = options.correlation_id, None
+    if origin is not None:
+        correlation_id = correlation_id or origin.correlation_id or origin.id
+        causation_id = origin.id
+        context = replace(
+            context,
+            run_id=origin.run_id,
+            conversation_id=origin.conversation_id,
+            hops=origin.hops + 1,
+            trace=origin.trace,
+        )
+    message = AgentMessage(
+        sender,
+        recipient,
+        content,
+        correlation_id=correlation_id,
+        causation_id=causation_id,
+        priority=options.priority,
+        metadata=options.metadata,
+        _context=context,
+    )
+    return letter_record(message, key or options.idempotency_key)
+
+
+def to_send(
+    record: Record,
+    settings: Settings,
+    *,
+    mailbox: str | None = None,
+    ttl: float | None = None,
+    delay: float = 0.0,
+    alone: bool = False,
+    compare: bool = True,
+) -> Send:
+    """The order to a store to keep `record` in a mailbox (its recipient's, if not named)."""
+    dead: tuple[DeadReason, str] | None = None
+    if record.hops > settings.max_hops:
+        dead = ("hops", f"{record.hops} hops; at most {settings.max_hops} are allowed")
+    return Send(
+        body=record,
+        id=record.id,
+        mailbox=mailbox or record.recipient,
+        sender=record.sender,
+        rank=priority_rank(record),
+        key=None if record.key == record.id else record.key,
+        compare=compare,
+        delay=_seconds(delay, "delay") or 0.0,
+        ttl=_seconds(ttl, "ttl"),
+        thread=record.thread_id,
+        chain=record.correlation_id,
+        awaited=record.awaited,
+        answers=record.causation_id if record.kind == "response" else None,
+        alone=alone,
+        dead=dead,
+        retention=settings.retention,
+        history=settings.history,
+        history_max=settings.history_max,
+    )
+
+
+def _seconds(value: float | None, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidMessageError(f"{where}: seconds are needed, not {value!r}")
+    if not (math.isfinite(value) and value >= 0):
+        raise InvalidMessageError(f"{where}: {value!r} is not zero or more seconds")
+    return float(value)

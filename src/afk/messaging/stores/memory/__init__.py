@@ -1,0 +1,3 @@
+"""The memory store."""
+
+from .store import InMemoryA2ADeliveryStore as InMemoryA2ADeliveryStore

@@ -1,0 +1,102 @@
+"""What the memory store shows: rows and counts, changing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...lifecycle import State, seen_state
+from ...messages import PRIORITIES
+from ...store import MailboxStats, Query, Row
+from .rows import Entry
+
+
+def select(rows: list[Entry], query: Query, now: float) -> list[Row]:
+    """The rows that the query asks for, in its order."""
+    found = [row for row in rows if _fits(row, query)]
+    if query.order == "delivery":
+        found.sort(key=lambda row: (row.rank, row.place))
+    elif query.order == "accepted" and query.ids is None:
+        found.sort(key=lambda row: row.place)
+    shown: list[Row] = []
+    for row in found:
+        cursor = row.ended if query.order == "ended" else row.place
+        if query.after is not None and cursor <= query.after:
+            continue
+        view = _row(row, cursor, now)
+        if query.state is None or view.state == query.state:
+            shown.append(view)
+            if len(shown) == query.limit:
+                break
+    return shown
+
+
+def _fits(row: Entry, query: Query) -> bool:
+    return (
+        (query.mailbox is None or row.mailbox == query.mailbox)
+        and (query.reason is None or row.reason == query.reason)
+        and (query.chain is None or query.chain in (row.chain, row.id))
+    )
+
+
+def _row(row: Entry, cursor: int, now: float) -> Row:
+    return Row(
+        id=row.id,
+        mailbox=row.mailbox,
+        body=row.body,
+        state=_state(row, now),
+        attempt=row.attempt,
+        accepted_at=row.accepted_at,
+        leased_at=row.leased_at,
+        settled_at=row.settled_at,
+        reason=row.reason,
+        error=row.error,
+        redrives=row.redrives,
+        fence=row.fence,
+        thread=row.thread,
+        awaited=row.awaited,
+        answer=None if row.answer is None else row.answer.body,
+        cursor=cursor,
+    )
+
+
+def mailbox_stats(
+    rows: Iterable[Entry], last_seen: dict[str, float | None], now: float
+) -> dict[str, MailboxStats]:
+    """The counts of each mailbox named in `last_seen`."""
+    waiting: dict[str, list[Entry]] = {name: [] for name in last_seen}
+    tally = {name: {"leased": 0, "scheduled": 0, "dead": 0} for name in last_seen}
+    for row in rows:
+        state = _state(row, now)
+        if row.mailbox not in tally:
+            continue
+        if state == "pending":
+            waiting[row.mailbox].append(row)
+        elif state in tally[row.mailbox]:
+            tally[row.mailbox][state] += 1
+    return {
+        name: MailboxStats(
+            pending=_per_priority(waiting[name]),
+            oldest_age=max((now - row.accepted_at for row in waiting[name]), default=None),
+            last_seen=last_seen[name],
+            **tally[name],
+        )
+        for name in last_seen
+    }
+
+
+def _per_priority(rows: list[Entry]) -> dict[str, int]:
+    counts = {priority: 0 for priority in PRIORITIES} | {"all": len(rows)}
+    for row in rows:
+        counts[PRIORITIES[row.rank]] += 1
+    return counts
+
+
+def _state(row: Entry, now: float) -> State:
+    return seen_state(
+        row.state,
+        now,
+        due=row.due,
+        lease_end=row.lease_end,
+        last=row.last,
+        expires=row.expires,
+    )

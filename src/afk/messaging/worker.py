@@ -1,0 +1,174 @@
+"""serve: claim, handle, decide, settle; never more claimed than can start now."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Generic
+
+from msgspec import Struct
+
+from .core import Core, log
+from .delivery import Delivery, current, describe
+from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreError
+from .lifecycle import RetryPolicy
+from .store import Leased
+from .views import M
+
+Handler = Callable[[Delivery[M]], Awaitable[Any]]
+
+STORE_BACKOFF = RetryPolicy(base=0.1, cap=5.0)
+
+
+class Retry(Exception):  # noqa: N818 - a request to the worker, not an error
+    """Raised by a handler: try this message again after `delay` s (default: the retry policy's).
+
+    counts=False gives the attempt back, for a message that merely came too early.
+    """
+
+    def __init__(self, delay: float | None = None, counts: bool = True) -> None:
+        super().__init__(f"retry after {delay} s" if delay is not None else "retry")
+        self.delay = delay
+        self.counts = counts
+
+
+class Reject(Exception):  # noqa: N818 - a request to the worker, not an error
+    """Raised by a handler: this message can never succeed; a dead letter with this error."""
+
+    def __init__(self, error: object = "") -> None:
+        super().__init__(str(error))
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """How a worker is to serve. lease, timeout and grace in seconds."""
+
+    concurrency: int
+    lease: float
+    timeout: float
+    grace: float
+    retry: RetryPolicy
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigurationError(f"concurrency: {self.concurrency} is below 1")
+        if self.timeout <= 0 or self.lease <= 0 or self.grace < 0:
+            raise ConfigurationError("timeout and lease must be above 0 s, grace not below")
+
+
+class Worker(Generic[M]):
+    """Serves one mailbox with one handler until it is cancelled."""
+
+    def __init__(
+        self,
+        core: Core,
+        mailbox: str,
+        opened: Callable[[Leased, float, RetryPolicy], Delivery[M] | None],
+        handler: Handler[M],
+        work: Work,
+    ) -> None:
+        self._core = core
+        self._mailbox = mailbox
+        self._opened = opened
+        self._handler = handler
+        self._work = work
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled; then let handlers finish for `grace` s and give back the rest."""
+        failures = 0
+        try:
+            while True:
+                if len(self._running) >= self._work.concurrency:
+                    await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                    continue
+                try:
+                    self._start(await self._claim())
+                    failures = 0
+                except StoreError as error:
+                    failures += 1
+                    await _back_off(failures, error)
+        finally:
+            await self._drain()
+
+    async def _claim(self) -> tuple[Leased, ...]:
+        work = self._work
+        return await self._core.claim(
+            self._mailbox,
+            limit=work.concurrency - len(self._running),
+            lease=work.lease,
+            # One lease beyond the time-out, in which the failure is settled.
+            hold=work.timeout + work.lease,
+            policy=work.retry,
+        )
+
+    def _start(self, batch: tuple[Leased, ...]) -> None:
+        for leased in batch:
+            delivery = self._opened(leased, self._work.lease, self._work.retry)
+            if delivery is not None:
+                task = asyncio.create_task(self._handle(delivery))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+
+    async def _drain(self) -> None:
+        try:
+            if self._running and self._work.grace > 0:
+                await asyncio.wait(self._running, timeout=self._work.grace)
+        finally:
+            for task in self._running:
+                task.cancel()
+            if self._running:
+                await asyncio.wait(self._running)
+
+    async def _handle(self, delivery: Delivery[M]) -> None:
+        """One message from claim to settled; nothing a handler does ends the worker."""
+        current.set(delivery)  # the task's own context
+        try:
+            settle = await self._outcome(delivery)
+            await self._settle(delivery, settle)
+        except asyncio.CancelledError:
+            delivery.give_back_later()
+            raise
+
+    async def _outcome(self, delivery: Delivery[M]) -> Callable[[], Awaitable[None]]:
+        """Run the handler; the call that settles what it did."""
+        try:
+            async with asyncio.timeout(self._work.timeout):
+                result = await self._handler(delivery)
+        except Retry as retry:
+            return partial(delivery.retry, retry.delay, counts=retry.counts)
+        except Reject as reject:
+            return partial(delivery.reject, str(reject))
+        except Exception as failure:
+            log.info("handler of %s failed", self._mailbox, exc_info=True)
+            error = describe(failure) if str(failure) else self._unnamed(failure)
+            return partial(delivery.nack, error)
+        return partial(delivery.conclude, result)
+
+    def _unnamed(self, failure: Exception) -> str:
+        if isinstance(failure, TimeoutError):
+            return f"TimeoutError: the handler took longer than {self._work.timeout} s"
+        return type(failure).__name__
+
+    async def _settle(
+        self, delivery: Delivery[M], settle: Callable[[], Awaitable[None]]
+    ) -> None:
+        failures = 0
+        while True:
+            try:
+                return await settle()
+            except LeaseLostError as error:
+                return log.warning("%s: a message was not settled: %s", self._mailbox, error)
+            except StoreError as error:
+                failures += 1
+                await _back_off(failures, error)
+            except MessagingError as refused:
+                # What it sent cannot be stored: the turn failed like an exception.
+                settle = partial(delivery.nack, describe(refused))
+
+
+async def _back_off(failures: int, error: StoreError) -> None:
+    delay = STORE_BACKOFF.delay(failures, random.random())
+    log.warning("the store failed, trying again in %.1f s: %s", delay, error)
+    await asyncio.sleep(delay)
