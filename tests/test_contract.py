@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from afk.messaging import Capabilities, InMemoryA2ADeliveryStore
+from afk.messaging import Capabilities, InMemoryA2ADeliveryStore, SQLiteA2ADeliveryStore
 from afk.messaging.testing import CHECKS, Check, Subject
 
 
@@ -25,7 +25,20 @@ class Memory(Subject):
         return self._store
 
 
-SUBJECTS = [Memory]
+class SQLite(Subject):
+    capabilities = Capabilities(
+        durability="disk", shared=True, renews_when_blocked=True, transactions=True
+    )
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.url = f"sqlite:///{folder}/mail.db"
+
+    def store(self, clock: Callable[[], float] | None = None) -> SQLiteA2ADeliveryStore:
+        return SQLiteA2ADeliveryStore(self.folder / "mail.db", clock=clock or time.time)
+
+
+SUBJECTS = [Memory, SQLite]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.__name__)

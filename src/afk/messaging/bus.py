@@ -141,9 +141,12 @@ async def bind(core: Core, name: str, *, ordered: bool, capacity: int | None) ->
 
 
 class InMemoryMessageBus(MessageBus):
-    """A bus in this process's memory; nothing survives it."""
+    """A bus in this process's memory; nothing survives it, and no other bus shares it.
 
-    def __init__(self, **options: Any) -> None:
+    namespace: accepted, as for every bus; a private bus is one namespace whatever its name.
+    """
+
+    def __init__(self, *, namespace: str = "afk", **options: Any) -> None:
         from .stores.memory import InMemoryA2ADeliveryStore
 
         super().__init__(InMemoryA2ADeliveryStore(), **options)
@@ -161,4 +164,4 @@ class SQLiteMessageBus(MessageBus):
         from .stores.sqlite import SQLiteA2ADeliveryStore
 
         store = SQLiteA2ADeliveryStore(path, durability=durability, namespace=namespace)
-        super().__init__(store, namespace=namespace, **options)
+        super().__init__(store, **options)

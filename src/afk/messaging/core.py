@@ -36,11 +36,9 @@ from .store import (
     Refusal,
     Roster,
     Row,
-    Send,
     Turn,
     Verdict,
 )
-
 from .views import LETTERS, View
 
 log = logging.getLogger("afk.messaging")
@@ -125,15 +123,24 @@ class Core:
         record and view: the message that a StoreError tells the caller to send again.
         """
         verdict = await self.try_put(turn, record=record, view=view)
-        if verdict.refusal is not None:
-            raise await self._error(verdict.refusal)
+        await self.insist(verdict)
         return verdict
 
     async def conclude(self, verdict: Verdict) -> None:
         """What a transaction's commit said: report, or raise."""
-        self.report(verdict.died)
+        self._note(verdict)
+        await self.insist(verdict)
+
+    async def insist(self, verdict: Verdict) -> None:
+        """Raise a refusal as its error."""
         if verdict.refusal is not None:
             raise await self._error(verdict.refusal)
+
+    def _note(self, verdict: Verdict) -> None:
+        self.report(verdict.died)
+        for accepted in verdict.accepted:
+            if accepted.ignored:
+                log.warning("a second answer to a request was ignored: %s", accepted.id)
 
     async def try_put(
         self, turn: Turn, *, record: Record | None = None, view: View[Any] = LETTERS
@@ -156,7 +163,7 @@ class Core:
                 ) from error
             raise
         self._check_later(settled)
-        self.report(verdict.died)
+        self._note(verdict)
         return verdict
 
     def settle_later(self, turn: Turn) -> None:
@@ -317,7 +324,7 @@ class Core:
     async def fate(
         self, message_id: str, until: Callable[[Row | None], bool], deadline: float | None
     ) -> tuple[Row | None, bool]:
-        """The message's row once `until` holds for it; (row, False) when the deadline came first."""
+        """The message's row once `until` holds for it; (row, False) at the deadline."""
         with self.listening(FATE + message_id) as wait:
             while True:
                 row = await self.row(message_id)

@@ -210,15 +210,20 @@ class Delivery(Generic[M]):
         await self._core.enter()
         transaction = await store.begin()
         mark = in_transaction.set(self._core)
+        before = len(self._sends)
         try:
-            yield transaction.connection
+            try:
+                yield transaction.connection
+            except BaseException:
+                await transaction.rollback()
+                raise
+            finally:
+                in_transaction.reset(mark)
+            turn = Turn(token=self.token, outcome=Done(), sends=tuple(self._sends))
+            await self._core.conclude(await transaction.commit(turn))
         except BaseException:
-            await transaction.rollback()
+            del self._sends[before:]  # sent in what was undone: they must not leave later
             raise
-        finally:
-            in_transaction.reset(mark)
-        turn = Turn(token=self.token, outcome=Done(), sends=tuple(self._sends))
-        await self._core.conclude(await transaction.commit(turn))
         self._settled = True
 
     # -- as a context manager ------------------------------------------------------------

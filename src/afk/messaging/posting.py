@@ -73,7 +73,7 @@ async def post_copies(
         verdict = await core.try_put(turn, record=record, view=view)
         if verdict.refusal is None or verdict.refusal.kind != "roster":
             break  # else someone joined or left meanwhile: look again
-    await core.conclude(verdict)
+    await core.insist(verdict)
     return [
         Receipt(core, view, copy, accepted)
         for copy, accepted in zip(copies.values(), verdict.accepted, strict=True)

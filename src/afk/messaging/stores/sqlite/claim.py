@@ -1,0 +1,90 @@
+"""Claiming, and what time alone brings about."""
+
+from __future__ import annotations
+
+from ...errors import UnknownAgentError
+from ...lifecycle import GIVE_BACK, spread, token_of
+from ...store import Batch, Claim, Leased, Turn
+from .step import DEAD, LEASED, READY, Step
+
+SEEN = 30.0
+"""Seconds for which a mailbox's `last_seen` may lag: an idle consumer must not write."""
+
+
+def pass_time(step: Step) -> None:
+    """Leases end, delays are over, ttls run out: for all mailboxes of the namespace."""
+    for row in step.where("due <= ?", step.now):
+        if row.state == LEASED and row.last:
+            step.finish(row, DEAD, "exhausted", row.error or "the lease ended")
+        else:
+            step.line_up(row, step.now)
+    for row in step.where("expires <= ?", step.now):
+        step.finish(row, DEAD, "expired")
+
+
+def next_due(step: Step) -> float:
+    """When time next brings something about."""
+    times = [
+        step.db.execute(
+            f"SELECT min({column}) FROM afk_delivery WHERE space = ? AND {column} IS NOT NULL",
+            (step.space,),
+        ).fetchone()[0]
+        for column in ("due", "expires")
+    ]
+    return min((at for at in times if at is not None), default=float("inf"))
+
+
+def claim(step: Step, request: Claim) -> Batch:
+    """Lease the first ready messages of a mailbox."""
+    shelf = step.shelf(request.mailbox) if request.limit else None
+    if request.limit and shelf is None:
+        raise UnknownAgentError(request.mailbox)
+    pass_time(step)
+    if shelf is None:
+        return Batch((), step.obituaries())
+    if shelf.seen is None or step.now - shelf.seen > SEEN:
+        shelf.seen, shelf.dirty = step.now, True
+    rows = step.db.execute(
+        "SELECT seq, id, body, attempt, fence, redrives FROM afk_delivery"
+        " WHERE space = ? AND mailbox = ? AND line = ? ORDER BY rank, seq LIMIT ?",
+        (step.space, request.mailbox, READY, request.limit),
+    ).fetchall()
+    if not rows:
+        step.next_due = min(step.next_due, next_due(step))
+    return Batch(
+        tuple([_grant(step, request, index, row) for index, row in enumerate(rows)]),
+        step.obituaries(),
+    )
+
+
+def _grant(
+    step: Step, request: Claim, index: int, row: tuple[int, str, bytes, int, int, int]
+) -> Leased:
+    seq, message_id, body, attempt, fence, redrives = row
+    attempt, fence = attempt + 1, fence + 1
+    last = attempt >= request.policy.max_attempts
+    end = step.now + request.lease
+    due = end if last else end + request.policy.delay(attempt, spread(request.chance, index))
+    step.db.execute(
+        "UPDATE afk_delivery SET state = ?, line = NULL, expires = NULL, attempt = ?, fence = ?,"
+        " last = ?, lease = ?, due = ?, leased = coalesce(leased, ?) WHERE seq = ?",
+        (LEASED, attempt, fence, last, end, due, step.now, seq),
+    )
+    token = token_of(message_id, fence)
+    if request.hold is not None:
+        step.held.append((token, request.lease, request.hold))
+    return Leased(
+        token=token,
+        id=message_id,
+        mailbox=request.mailbox,
+        body=body,
+        attempt=attempt,
+        redrives=redrives,
+    )
+
+
+def give_back(batch: Batch) -> tuple[Turn, ...]:
+    """The turns that undo a claim nobody waits for any more."""
+    return tuple(Turn(token=leased.token, outcome=GIVE_BACK) for leased in batch.leased)
+
+

@@ -1,0 +1,220 @@
+"""Reading: rows, counts, the directory, and what those who wait should hear of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ...lifecycle import State, seen_state
+from ...messages import PRIORITIES
+from ...store import FATE, MAIL, Box, MailboxStats, Query, Roster, Row
+from .claim import next_due
+from .put import roster_version
+from .step import BLOCKED, DEAD, LEASED, READY, SCHEDULED, STATES, Step
+
+_COLUMNS = (
+    "d.seq, d.id, d.mailbox, d.body, d.state, d.line, d.start, d.due, d.lease, d.last, d.expires,"
+    " d.attempt, d.accepted, d.leased, d.settled, d.reason, d.error, d.redrives, d.fence, d.thread,"
+    " d.awaited, d.dead, a.body"
+)
+_FROM = " FROM afk_delivery d LEFT JOIN afk_delivery a ON a.space = d.space AND a.id = d.answer"
+_ORDER = {
+    "accepted": ("d.seq", "d.seq"),
+    "delivery": ("d.seq", "d.rank, d.seq"),
+    "ended": ("d.dead", "d.dead"),
+}
+
+
+def browse(step: Step, query: Query) -> list[Row]:
+    """Rows as they are."""
+    conditions, values = _conditions(step.space, query)
+    cursor, order = _ORDER[query.order]
+    if query.after is not None:
+        conditions.append(f"{cursor} > ?")
+        values.append(query.after)
+    sql = (
+        f"SELECT {_COLUMNS}{_FROM} WHERE d.space = ? AND {' AND '.join(conditions) or '1'}"
+        f" ORDER BY {order}"
+    )
+    found: list[Row] = []
+    for columns in step.db.execute(sql, (step.space, *values)):
+        row = _row(columns, step.now, query.order == "ended")
+        if query.state is None or row.state == query.state:
+            found.append(row)
+            if len(found) == query.limit:
+                break
+    return found
+
+
+def _conditions(space: int, query: Query) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    if query.ids is not None:
+        conditions.append(f"d.id IN ({', '.join('?' * len(query.ids))})")
+        values += query.ids
+    if query.chain is not None:
+        # Two look-ups by index; an OR of both would read the whole table.
+        conditions.append(
+            "d.seq IN (SELECT seq FROM afk_delivery WHERE space = ? AND chain = ?"
+            " UNION SELECT seq FROM afk_delivery WHERE space = ? AND id = ?)"
+        )
+        values += [space, query.chain, space, query.chain]
+    for column, value in (("mailbox", query.mailbox), ("reason", query.reason)):
+        if value is not None:
+            conditions.append(f"d.{column} = ?")
+            values.append(value)
+    if query.order == "delivery":
+        conditions.append("d.line IN (0, 1)")
+    elif query.order == "ended":
+        conditions.append("d.dead IS NOT NULL")
+    return conditions, values
+
+
+def _row(columns: tuple[Any, ...], now: float, by_death: bool) -> Row:
+    (seq, message_id, mailbox, body, state, line, start, due, lease, last, expires, attempt,
+     accepted, leased, settled, reason, error, redrives, fence, thread, awaited, dead, answer,
+     ) = columns  # fmt: skip
+    return Row(
+        id=message_id,
+        mailbox=mailbox,
+        body=body,
+        state=_state(state, line, start, due, lease, last, expires, now),
+        attempt=attempt,
+        accepted_at=accepted,
+        leased_at=leased,
+        settled_at=settled,
+        reason=reason,
+        error=error,
+        redrives=redrives,
+        fence=fence,
+        thread=thread or "",
+        awaited=awaited == 1,
+        answer=answer,
+        cursor=dead if by_death else seq,
+    )
+
+
+def _state(
+    state: int,
+    line: int | None,
+    start: float,
+    due: float | None,
+    lease: float | None,
+    last: int,
+    expires: float | None,
+    now: float,
+) -> State:
+    stored: State = STATES[state]
+    if line == BLOCKED and start > now:
+        stored, due = "scheduled", start
+    return seen_state(
+        stored, now, due=due or 0.0, lease_end=lease or 0.0, last=bool(last), expires=expires
+    )
+
+
+def counts(step: Step, mailbox: str | None) -> dict[str, MailboxStats]:
+    """The counts of every mailbox, or of this one."""
+    names = "SELECT name FROM afk_mailbox WHERE space = ?1 AND (?2 IS NULL OR name = ?2)"
+    boxes = step.db.execute(
+        "SELECT name, seen FROM afk_mailbox WHERE space = ?1 AND (?2 IS NULL OR name = ?2)",
+        (step.space, mailbox),
+    ).fetchall()
+    pending = {name: dict.fromkeys(PRIORITIES, 0) for name, _ in boxes}
+    oldest: dict[str, float] = {}
+    for name, rank, number, first in step.db.execute(
+        "SELECT mailbox, rank, count(*), min(seq) FROM afk_delivery"
+        f" WHERE space = ?1 AND mailbox IN ({names}) AND line = {READY} GROUP BY mailbox, rank",
+        (step.space, mailbox),
+    ).fetchall():
+        pending[name][PRIORITIES[rank]] += number
+        _older(step, oldest, name, first)
+    other = {name: {"scheduled": 0, "leased": 0, "dead": 0} for name, _ in boxes}
+    for name, rank, first, delayed in step.db.execute(
+        f"SELECT mailbox, rank, seq, start > ?3 FROM afk_delivery WHERE space = ?1"
+        f" AND mailbox IN ({names}) AND line = {BLOCKED}",
+        (step.space, mailbox, step.now),
+    ).fetchall():
+        if delayed:
+            other[name]["scheduled"] += 1
+        else:
+            pending[name][PRIORITIES[rank]] += 1
+            _older(step, oldest, name, first)
+    for name, state, number in _tally(step, mailbox):
+        if name in other:
+            other[name][state] += number
+    return {
+        name: MailboxStats(
+            pending=pending[name] | {"all": sum(pending[name].values())},
+            oldest_age=step.now - oldest[name] if name in oldest else None,
+            last_seen=seen,
+            **other[name],
+        )
+        for name, seen in boxes
+    }
+
+
+def _older(step: Step, oldest: dict[str, float], name: str, seq: int) -> None:
+    (accepted,) = step.db.execute(
+        "SELECT accepted FROM afk_delivery WHERE seq = ?", (seq,)
+    ).fetchone()
+    oldest[name] = min(oldest.get(name, accepted), accepted)
+
+
+def _tally(step: Step, mailbox: str | None) -> Iterable[tuple[str, str, int]]:
+    """(mailbox, state, number) of what is leased, scheduled or dead."""
+    one = "(?2 IS NULL OR mailbox = ?2)"
+    yield from step.db.execute(
+        f"SELECT mailbox, CASE WHEN state = {LEASED} AND lease > ?3 THEN 'leased'"
+        f" ELSE 'scheduled' END AS seen, count(*) FROM afk_delivery"
+        f" WHERE space = ?1 AND due IS NOT NULL AND {one} GROUP BY mailbox, seen",
+        (step.space, mailbox, step.now),
+    ).fetchall()
+    yield from step.db.execute(
+        f"SELECT mailbox, '{STATES[DEAD]}', count(*) FROM afk_delivery"
+        f" WHERE space = ?1 AND dead IS NOT NULL AND {one} GROUP BY mailbox",
+        (step.space, mailbox),
+    ).fetchall()
+
+
+def roster(step: Step) -> Roster:
+    """The directory now."""
+    rows = step.db.execute(
+        "SELECT name, ordered, capacity, max_bytes FROM afk_mailbox WHERE space = ?", (step.space,)
+    ).fetchall()
+    boxes = {
+        name: Box(name=name, ordered=bool(ordered), capacity=capacity, max_bytes=max_bytes)
+        for name, ordered, capacity, max_bytes in rows
+    }
+    return Roster(roster_version(step), boxes)
+
+
+def heard(step: Step, topics: list[str]) -> tuple[list[str], float]:
+    """Which of the topics those who wait should look at, and when something is next due."""
+    news = []
+    due = {
+        name
+        for (name,) in step.db.execute(
+            "SELECT DISTINCT mailbox FROM afk_delivery WHERE space = ? AND due <= ?",
+            (step.space, step.now),
+        )
+    }
+    for topic in topics:
+        if topic.startswith(MAIL):
+            name = topic[len(MAIL) :]
+            if name in due or _has(step, "mailbox = ? AND line = 0", name):
+                news.append(topic)
+        elif _has(
+            step,
+            f"id = ? AND (state > {SCHEDULED + 1} OR answer IS NOT NULL OR due <= {step.now!r}"
+            f" OR expires <= {step.now!r})",
+            topic[len(FATE) :],
+        ):
+            news.append(topic)
+    return news, next_due(step)
+
+
+def _has(step: Step, condition: str, value: str) -> bool:
+    found = step.db.execute(
+        f"SELECT 1 FROM afk_delivery WHERE space = ? AND {condition} LIMIT 1", (step.space, value)
+    ).fetchone()
+    return found is not None

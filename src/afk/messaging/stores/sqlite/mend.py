@@ -1,0 +1,107 @@
+"""Changing what is there: mailboxes come and go, messages are cancelled, redriven, discarded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from ...store import MAIL, Box
+from .claim import pass_time
+from .step import BLOCKED, CANCELLED, DEAD, LEASED, PENDING, READY, Held, Step
+
+
+def bind(step: Step, box: Box) -> Box:
+    """Create the mailbox, or return it as it was created."""
+    shelf = step.shelf(box.name)
+    if shelf is not None:
+        return shelf.box
+    step.db.execute(
+        "INSERT INTO afk_mailbox VALUES (?, ?, ?, ?, ?, 0, NULL)",
+        (step.space, box.name, box.ordered, box.capacity, box.max_bytes),
+    )
+    step.forget_shelf(box.name)
+    _roster_changed(step)
+    return box
+
+
+def unbind(step: Step, name: str) -> tuple[str, ...]:
+    """Refuse new mail, then bury what waits; what is leased is buried when it comes back."""
+    step.db.execute("DELETE FROM afk_mailbox WHERE space = ? AND name = ?", (step.space, name))
+    step.forget_shelf(name)
+    _roster_changed(step)
+    pass_time(step)
+    for row in step.where("mailbox = ? AND (line IS NOT NULL OR due IS NOT NULL)", name):
+        if row.state != LEASED or (row.lease or 0.0) <= step.now:
+            step.finish(row, DEAD, "unregistered", row.error)
+    return step.obituaries()
+
+
+def _roster_changed(step: Step) -> None:
+    step.db.execute("UPDATE afk_space SET roster = roster + 1 WHERE space = ?", (step.space,))
+
+
+def amend(
+    step: Step,
+    verb: Literal["cancel", "redrive", "discard"],
+    ids: tuple[str, ...],
+    agent: str | None,
+) -> int:
+    """Change these messages, or all dead ones of the agent."""
+    change: Callable[[Step, Held], bool] = {
+        "cancel": _cancel,
+        "redrive": _redrive,
+        "discard": _discard,
+    }[verb]
+    if ids:
+        rows = [row for row in map(step.find, ids) if row is not None]
+        rows = [row for row in rows if agent is None or row.mailbox == agent]
+    else:
+        rows = step.where("dead IS NOT NULL AND mailbox = ? ORDER BY dead", agent)
+    return sum(change(step, row) for row in rows)
+
+
+def _cancel(step: Step, row: Held) -> bool:
+    waits = row.state < LEASED or (row.state == LEASED and (row.lease or 0.0) <= step.now)
+    if waits:
+        step.finish(row, CANCELLED)
+    return waits
+
+
+def _redrive(step: Step, row: Held) -> bool:
+    shelf = step.shelf(row.mailbox)
+    if row.state != DEAD or shelf is None:
+        return False
+    step.count(row.mailbox, 1)
+    step.accepted += 1
+    ttl, thread = step.db.execute(
+        "SELECT ttl, json_extract(body, '$.thread_id') FROM afk_delivery WHERE seq = ?", (row.seq,)
+    ).fetchone()
+    until = None if ttl is None else step.now + ttl
+    thread = thread if shelf.box.ordered and thread else None
+    behind = thread is not None and bool(
+        step.where("mailbox = ? AND thread = ? LIMIT 1", row.mailbox, thread)
+    )
+    step.topics.append(MAIL + row.mailbox)
+    step.db.execute(
+        "UPDATE afk_delivery SET seq = ?, state = ?, line = ?, start = ?, until = ?, expires = ?,"
+        " thread = ?, attempt = 0, fence = fence + 1, redrives = redrives + 1, settled = NULL,"
+        " dead = NULL, gone = NULL, fade = NULL, trim = NULL WHERE seq = ?",
+        (
+            step.accepted,
+            PENDING,
+            BLOCKED if behind else READY,
+            step.now,
+            until,
+            until,
+            thread,
+            row.seq,
+        ),
+    )
+    return True
+
+
+def _discard(step: Step, row: Held) -> bool:
+    if row.state != DEAD:
+        return False
+    step.update(row, body=None, **step.ending(row, CANCELLED, None, row.error))
+    return True

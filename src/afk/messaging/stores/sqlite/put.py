@@ -1,0 +1,259 @@
+"""Taking a turn: the outcome of a delivery and what is sent with it, all or nothing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec.structs import replace
+
+from ...lifecycle import Again, DeadReason, Done, Extend, Outcome, room
+from ...records import fingerprint, wire
+from ...store import FATE, MAIL, Accepted, Refusal, Send, Turn, Verdict
+from .step import (
+    BLOCKED,
+    CANCELLED,
+    DEAD,
+    DONE,
+    PENDING,
+    READY,
+    SCHEDULED,
+    Held,
+    Step,
+)
+from .claim import pass_time
+
+_COLUMNS = (
+    "seq, space, id, mailbox, sender, key, digest, rank, body, state, line, start, due, lease, fence,"
+    " attempt, last, thread, chain, awaited, answer, ttl, until, expires, accepted, leased, settled,"
+    " reason, error, redrives, retention, history, history_max, gone, fade, trim, dead"
+).split(", ")
+_INSERT = (
+    f"INSERT INTO afk_delivery ({', '.join(_COLUMNS)})"
+    f" VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
+)
+
+
+def take_turns(step: Step, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+    """Each turn in order."""
+    return tuple([take_turn(step, turn) for turn in turns])
+
+
+def take_turn(step: Step, turn: Turn) -> Verdict:
+    """One turn; a refusal leaves nothing of it."""
+    if len(turn.sends) + (turn.token is not None) < 2:
+        return _take(step, turn)  # checks before it writes, so there is nothing to undo
+    saved = step.saved()
+    step.db.execute("SAVEPOINT turn")
+    verdict = _take(step, turn)
+    if verdict.refusal is not None:
+        step.db.execute("ROLLBACK TO turn")
+        step.restore(saved)
+    step.db.execute("RELEASE turn")
+    return verdict
+
+
+def _take(step: Step, turn: Turn) -> Verdict:
+    if turn.roster is not None and turn.roster != roster_version(step):
+        return Verdict(Refusal("roster"), died=step.obituaries())
+    if turn.token is not None and turn.outcome is not None:
+        row = step.holder(turn.token)
+        if row is None:
+            return Verdict(Refusal("lease_lost"), died=step.obituaries())
+        _settle(step, row, turn.token, turn.outcome)
+    accepted: list[Accepted] = []
+    for send in turn.sends:
+        result = _send(step, send)
+        if isinstance(result, Refusal):
+            return Verdict(result, died=step.obituaries())
+        accepted.append(result)
+    return Verdict(None, tuple(accepted), step.obituaries())
+
+
+def roster_version(step: Step) -> int:
+    """The version of the directory."""
+    (version,) = step.db.execute(
+        "SELECT roster FROM afk_space WHERE space = ?", (step.space,)
+    ).fetchone()
+    return int(version)
+
+
+def _settle(step: Step, row: Held, token: str, outcome: Outcome) -> None:
+    if isinstance(outcome, Extend):
+        step.extend(row, outcome.seconds)
+        if outcome.hold is not None:
+            step.held.append((token, outcome.seconds, outcome.hold))
+        return
+    step.released.append(token)
+    if isinstance(outcome, Done):
+        step.finish(row, DONE)
+    elif isinstance(outcome, Again):
+        step.line_up(
+            row,
+            step.now + outcome.delay,
+            fence=row.fence + 1,
+            attempt=row.attempt if outcome.counts else row.attempt - 1,
+            error=outcome.error or row.error,
+        )
+    else:
+        step.finish(row, DEAD, outcome.reason, outcome.error)
+
+
+def _send(step: Step, send: Send) -> Accepted | Refusal:
+    """Store one message, or say why not; a known key or id is looked for before room is."""
+    known = _known(step, send)
+    if known is not None:
+        return known
+    if send.answers is not None:
+        request = step.find(send.answers)
+        if request is not None and request.awaited == 1:
+            return _answer(step, send, request)
+        if request is None and send.awaited:
+            return Accepted(send.id, ignored=True)
+    dead = send.dead
+    if dead is None:
+        refusal = _no_place(step, send)
+        if refusal is not None:
+            if not send.alone:
+                return refusal
+            reason: DeadReason = "full" if refusal.kind == "full" else "undeliverable"
+            dead = (reason, refusal.kind)
+    row = _new(step, send)
+    if dead is not None:
+        _insert(step, send, row, **step.ending(row, DEAD, *dead))
+    else:
+        _admit(step, send, row)
+    return Accepted(send.id)
+
+
+def _known(step: Step, send: Send) -> Accepted | Refusal | None:
+    found = None
+    query = "SELECT id, mailbox, sender, key, digest, body FROM afk_delivery WHERE space = ? AND "
+    if send.key is not None:
+        found = step.db.execute(
+            query + "mailbox = ? AND sender = ? AND key = ?",
+            (step.space, send.mailbox, send.sender, send.key),
+        ).fetchone()
+    if found is None:
+        found = step.db.execute(query + "id = ?", (step.space, send.id)).fetchone()
+        if found is None:
+            return None
+        if found[1:4] != (send.mailbox, send.sender, send.key):
+            return Refusal("conflict", send.mailbox, found[0])
+    message_id, _, _, _, digest, body = found
+    if send.compare and (digest or fingerprint(body)) != fingerprint(send.body):
+        return Refusal("conflict", send.mailbox, message_id)
+    return Accepted(message_id, duplicate=True)
+
+
+def _no_place(step: Step, send: Send) -> Refusal | None:
+    shelf = step.shelf(send.mailbox)
+    if shelf is None:
+        return Refusal("unknown", send.mailbox, send.id)
+    box = shelf.box
+    if len(wire(send.body)) > box.max_bytes:
+        return Refusal("too_large", send.mailbox, send.id, box.max_bytes)
+    most = room(box.capacity, send.rank == 0)
+    if shelf.open >= most:
+        pass_time(step)
+        if shelf.open >= most:
+            return Refusal("full", send.mailbox, send.id, box.capacity)
+    return None
+
+
+def _new(step: Step, send: Send) -> Held:
+    step.accepted += 1
+    return Held(
+        seq=step.accepted,
+        id=send.id,
+        mailbox=send.mailbox,
+        state=PENDING,
+        line=READY,
+        start=step.now + send.delay,
+        lease=None,
+        fence=0,
+        attempt=0,
+        last=0,
+        thread=None,
+        until=None if send.ttl is None else step.now + send.ttl,
+        error="",
+        kept=int(send.key is not None or send.awaited),
+        history=send.history,
+        retention=send.retention,
+        history_max=send.history_max,
+        awaited=int(send.awaited),
+    )
+
+
+def _admit(step: Step, send: Send, row: Held) -> None:
+    """A new message takes its place: ready, scheduled, or behind its thread's head."""
+    shelf = step.shelf(send.mailbox)
+    assert shelf is not None
+    shelf.open += 1
+    shelf.dirty = True
+    if row.until is not None:
+        step.next_due = min(step.next_due, row.until)
+    if shelf.box.ordered and send.thread:
+        row.thread = send.thread
+        if step.where("mailbox = ? AND thread = ? LIMIT 1", send.mailbox, send.thread):
+            row.line = BLOCKED
+    if row.line == BLOCKED:
+        _insert(step, send, row)
+    elif row.start > step.now:
+        row.line = None
+        step.next_due = min(step.next_due, row.start)
+        _insert(step, send, row, state=SCHEDULED, due=row.start)
+    else:
+        step.topics.append(MAIL + send.mailbox)
+        _insert(step, send, row)
+
+
+def _answer(step: Step, send: Send, request: Held) -> Accepted:
+    """An answer is done at once, and its request's result; a second one is passed over."""
+    (answered,) = step.db.execute(
+        "SELECT answer FROM afk_delivery WHERE seq = ?", (request.seq,)
+    ).fetchone()
+    if answered is not None or request.state == CANCELLED:
+        return Accepted(send.id, ignored=True)
+    row = _new(step, send)
+    _insert(step, send, row, awaited=2, **step.ending(row, DONE, None, "", answer=True))
+    # The request must be found for as long as its result is kept.
+    step.db.execute(
+        "UPDATE afk_delivery SET answer = ?, gone = max(gone, ?) WHERE seq = ?",
+        (send.id, step.now + send.retention, request.seq),
+    )
+    step.topics.append(FATE + request.id)
+    return Accepted(send.id)
+
+
+def _insert(step: Step, send: Send, row: Held, **changes: object) -> None:
+    ended = "settled" in changes
+    values: dict[str, object] = {
+        "seq": row.seq,
+        "space": step.space,
+        "id": send.id,
+        "mailbox": send.mailbox,
+        "sender": send.sender,
+        "key": send.key,
+        "digest": None if send.key is None else fingerprint(send.body),
+        "rank": send.rank,
+        "body": wire(send.body),
+        "state": row.state,
+        "line": None if ended else row.line,
+        "start": row.start,
+        "fence": 0,
+        "attempt": 0,
+        "last": 0,
+        "thread": row.thread,
+        "chain": send.chain,
+        "awaited": row.awaited,
+        "ttl": send.ttl,
+        "until": row.until,
+        "expires": None if ended else row.until,
+        "accepted": step.now,
+        "error": "",
+        "redrives": 0,
+        "retention": send.retention,
+        "history": send.history,
+        "history_max": send.history_max,
+    } | changes
+    step.db.execute(_INSERT, [values.get(name) for name in _COLUMNS])

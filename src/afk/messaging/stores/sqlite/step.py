@@ -1,0 +1,276 @@
+"""What the operations of one transaction share, and every way a message ends or lines up."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from msgspec import Struct
+
+from ...lifecycle import DeadReason, keeping, parse_token
+from ...store import FATE, MAIL, Box
+
+PENDING, SCHEDULED, LEASED, DONE, DEAD, CANCELLED = range(6)
+STATES = ("pending", "scheduled", "leased", "done", "dead", "cancelled")
+READY, BLOCKED = 0, 1
+PURGE = 500
+"""Rows let go of in one transaction, at most: it must keep up, and not hold others up."""
+
+
+class Held(Struct):
+    """What settling, or ending, a message needs to know of its row."""
+
+    seq: int
+    id: str
+    mailbox: str
+    state: int
+    line: int | None
+    start: float
+    lease: float | None
+    fence: int
+    attempt: int
+    last: int
+    thread: str | None
+    until: float | None
+    error: str
+    kept: int
+    history: float
+    retention: float
+    history_max: int
+    awaited: int
+
+
+_HELD = (
+    "SELECT seq, id, mailbox, state, line, start, lease, fence, attempt, last, thread, until, error,"
+    " key IS NOT NULL OR awaited > 0, history, retention, history_max, awaited FROM afk_delivery"
+)
+
+
+class Shelf(Struct):
+    """A mailbox, and how many open messages it has by the end of this step."""
+
+    box: Box
+    open: int
+    seen: float | None
+    dirty: bool = False
+
+
+class Step:
+    """One transaction at one time. What is cached is written by `close`, before the commit."""
+
+    def __init__(self, db: sqlite3.Connection, now: float, space: int) -> None:
+        self.db = db
+        self.now = now
+        self.space = space
+        self.topics: list[str] = []
+        self.next_due = float("inf")
+        self.held: list[tuple[str, float, float]] = []
+        self.released: list[str] = []
+        self.died: list[str] = []
+        self.written = False
+        self._shelves: dict[str, Shelf | None] = {}
+        self.accepted, self.ended = db.execute(
+            "SELECT accepted, ended FROM afk_counter"
+        ).fetchone()
+        self._counters = (self.accepted, self.ended)
+
+    # -- mailboxes -----------------------------------------------------------------------
+
+    def shelf(self, name: str) -> Shelf | None:
+        """The mailbox, if it is registered."""
+        if name not in self._shelves:
+            row = self.db.execute(
+                "SELECT ordered, capacity, max_bytes, open, seen FROM afk_mailbox"
+                " WHERE space = ? AND name = ?",
+                (self.space, name),
+            ).fetchone()
+            self._shelves[name] = row and Shelf(
+                Box(name=name, ordered=bool(row[0]), capacity=row[1], max_bytes=row[2]),
+                row[3],
+                row[4],
+            )
+        return self._shelves[name]
+
+    def forget_shelf(self, name: str) -> None:
+        """The mailbox was just created or removed."""
+        self._shelves.pop(name, None)
+
+    def count(self, name: str, change: int) -> None:
+        """So many open messages more."""
+        shelf = self.shelf(name)
+        if shelf is not None:
+            shelf.open += change
+            shelf.dirty = True
+
+    def saved(self) -> Any:
+        """The cached counts, to go back to when a turn is refused after all."""
+        counts = {name: shelf.open for name, shelf in self._shelves.items() if shelf}
+        marks = len(self.topics), len(self.died), len(self.held), len(self.released)
+        return counts, self.accepted, self.ended, marks
+
+    def restore(self, saved: Any) -> None:
+        """Go back to `saved`."""
+        counts, self.accepted, self.ended, marks = saved
+        for name, shelf in list(self._shelves.items()):
+            if name not in counts:
+                del self._shelves[name]
+            elif shelf is not None:
+                shelf.open = counts[name]
+        for grown, mark in zip(
+            (self.topics, self.died, self.held, self.released), marks, strict=True
+        ):
+            del grown[mark:]
+
+    def obituaries(self) -> tuple[str, ...]:
+        """Who died since this was last asked."""
+        died = tuple(self.died)
+        self.died.clear()
+        return died
+
+    # -- rows ----------------------------------------------------------------------------
+
+    def find(self, message_id: str) -> Held | None:
+        """The row of a message."""
+        row = self.db.execute(
+            f"{_HELD} WHERE space = ? AND id = ?", (self.space, message_id)
+        ).fetchone()
+        return row and Held(*row)
+
+    def holder(self, token: str) -> Held | None:
+        """The row that this token still fences."""
+        try:
+            message_id, fence = parse_token(token)
+        except ValueError:
+            return None
+        row = self.find(message_id)
+        return row if row is not None and row.fence == fence and row.state < DONE else None
+
+    def where(self, condition: str, *parameters: object) -> list[Held]:
+        """The rows of this namespace that fit."""
+        rows = self.db.execute(f"{_HELD} WHERE space = ? AND {condition}", (self.space, *parameters))
+        return [Held(*row) for row in rows.fetchall()]
+
+    def line_up(self, row: Held, due: float, **changes: object) -> None:
+        """An open message is ready, at its place, once due; or it ends, if it has nowhere to go."""
+        if self.shelf(row.mailbox) is None:
+            self.finish(row, DEAD, "unregistered", row.error)
+        elif row.until is not None and row.until <= self.now:
+            self.finish(row, DEAD, "expired", row.error)
+        elif due > self.now:
+            self.next_due = min(self.next_due, due)
+            self.update(
+                row, state=SCHEDULED, line=None, due=due, expires=row.until, **changes
+            )
+        else:
+            self.topics.append(MAIL + row.mailbox)
+            self.update(row, state=PENDING, line=READY, due=None, expires=row.until, **changes)
+
+    def update(self, row: Held, **changes: object) -> None:
+        """Set columns of a row."""
+        columns = ", ".join(f"{name} = ?" for name in changes)
+        self.db.execute(
+            f"UPDATE afk_delivery SET {columns} WHERE seq = ?", (*changes.values(), row.seq)
+        )
+
+    def finish(
+        self, row: Held, state: int, reason: DeadReason | None = None, error: str = ""
+    ) -> None:
+        """Every way an open message ends comes through here."""
+        self.count(row.mailbox, -1)
+        self.update(
+            row,
+            line=None,
+            due=None,
+            expires=None,
+            thread=None,
+            fence=row.fence + 1,
+            **self.ending(row, state, reason, error or row.error),
+        )
+        if row.thread is not None:
+            self._unblock(row)
+
+    def ending(
+        self, row: Held, state: int, reason: DeadReason | None, error: str, *, answer: bool = False
+    ) -> dict[str, object]:
+        """The columns of a message that ends now."""
+        self.ended += 1
+        self.topics.append(FATE + row.id)
+        if state == DEAD:
+            self.died.append(row.id)
+        keep = keeping(
+            STATES[state],  # type: ignore[arg-type]
+            reason,
+            self.now,
+            history=row.history,
+            retention=row.retention,
+            keyed=bool(row.kept),
+            answer=answer,
+        )
+        whole = keep is not None and keep.body == keep.row and (answer or state == DEAD)
+        return {
+            "state": state,
+            "settled": self.now,
+            "reason": reason,
+            "error": error,
+            "dead": self.ended if state == DEAD else None,
+            "gone": keep and keep.row,
+            "fade": keep and keep.body,
+            "trim": None if keep is None or whole else self.ended + row.history_max,
+        }
+
+    def _unblock(self, row: Held) -> None:
+        heads = self.where(
+            "mailbox = ? AND thread = ? ORDER BY seq LIMIT 1", row.mailbox, row.thread
+        )
+        for head in heads:
+            if head.line == BLOCKED:
+                self.line_up(head, head.start)
+
+    def extend(self, row: Held, seconds: float) -> None:
+        """Its lease now ends `seconds` from now; the delay that would follow it stays."""
+        self.db.execute(
+            "UPDATE afk_delivery SET due = coalesce(due - lease, 0) + ?1, lease = ?1, state = ?2,"
+            " line = NULL, expires = NULL WHERE seq = ?3",
+            (self.now + seconds, LEASED, row.seq),
+        )
+
+    def renew(self, token: str, seconds: float) -> None:
+        """Extend a held lease, if it is still held."""
+        row = self.holder(token)
+        if row is None or row.state != LEASED:
+            self.released.append(token)
+        else:
+            self.extend(row, seconds)
+
+    # -- the end of the transaction ------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of what history no longer covers, and write what was cached."""
+        self._purge()
+        if (self.accepted, self.ended) != self._counters:
+            self.db.execute(
+                "UPDATE afk_counter SET accepted = ?, ended = ?", (self.accepted, self.ended)
+            )
+        for name, shelf in self._shelves.items():
+            if shelf is not None and shelf.dirty:
+                self.db.execute(
+                    "UPDATE afk_mailbox SET open = ?, seen = ? WHERE space = ? AND name = ?",
+                    (shelf.open, shelf.seen, self.space, name),
+                )
+
+    def _purge(self) -> None:
+        """Rows whose time has come go; of keyed ones and requests the body goes first."""
+        for condition, limit in (("fade <= ?", self.now), ("trim <= ?", self.ended)):
+            rows = self.db.execute(
+                "SELECT seq, gone <= ? OR NOT (key IS NOT NULL OR awaited > 0)"
+                f" FROM afk_delivery WHERE {condition} LIMIT {PURGE}",
+                (self.now, limit),
+            ).fetchall()
+            if rows:
+                self.db.executemany(
+                    "DELETE FROM afk_delivery WHERE seq = ?", [(seq,) for seq, gone in rows if gone]
+                )
+                self.db.executemany(
+                    "UPDATE afk_delivery SET body = NULL, fade = gone, trim = NULL WHERE seq = ?",
+                    [(seq,) for seq, gone in rows if not gone],
+                )

@@ -1,0 +1,218 @@
+"""The SQLite store: the port's verbs as operations of one engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Literal
+
+from ...errors import ConfigurationError
+from ...hints import Bells
+from ...messages import check_name
+from ...store import (
+    Batch,
+    Bell,
+    Box,
+    Capabilities,
+    Claim,
+    Durability,
+    MailboxStats,
+    Query,
+    Roster,
+    Row,
+    Transaction,
+    Turn,
+    Verdict,
+)
+from . import look, mend
+from .claim import claim, give_back
+from .engine import Engine
+from .put import take_turns
+
+_SYNCHRONOUS = {"disk": "FULL", "process": "NORMAL"}
+GLANCE = 0.005
+"""Seconds between looks at the count of writes, while anyone waits."""
+
+
+class SQLiteA2ADeliveryStore:
+    """Deliveries in one file, shared by the processes of one machine.
+
+    durability: `disk` (every accepted message survives power loss) or `process` (faster; the
+    last ones before a power loss may be gone). patience: seconds a call waits for other
+    processes before it fails. clock: seconds since the epoch, for tests.
+    """
+
+    poll = 30.0
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        durability: Durability = "disk",
+        namespace: str = "afk",
+        patience: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if durability not in _SYNCHRONOUS:
+            raise ConfigurationError(
+                f"durability: {durability!r} is not for a file; use disk or process (a file"
+                " outlives its process), or memory:// for messages that need not last"
+            )
+        try:
+            check_name(namespace, "namespace")
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        if str(path) in ("", ":memory:"):
+            raise ConfigurationError(f"path: {path!r} is no file; use memory:// for no file")
+        self.path = Path(fspath(path))
+        self._clock = clock
+        self._namespace = namespace
+        self._patience = patience
+        self._synchronous = _SYNCHRONOUS[durability]
+        self.capabilities = Capabilities(
+            durability=durability, shared=True, renews_when_blocked=True, transactions=True
+        )
+        self._bells = Bells()
+        self._users = 0
+        self._engine: Engine
+        self._opening: asyncio.Task[None] | None = None
+        self._glancing: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._next_due = float("inf")
+
+    # -- life ----------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the file; each open is matched by a close."""
+        if self._opening is None:
+            self._engine = Engine(
+                self.path,
+                self._synchronous,
+                self._namespace,
+                self._clock,
+                self._told,
+                self._patience,
+            )
+            self._opening = asyncio.create_task(self._engine.start())
+        try:
+            await asyncio.shield(self._opening)
+        except BaseException:
+            if self._opening.done():
+                self._opening = None
+            raise
+        self._users += 1
+
+    async def close(self) -> None:
+        """The last close ends the thread and closes the file."""
+        self._users -= 1
+        if self._users == 0:
+            if self._glancing is not None:
+                self._glancing.cancel()
+                self._glancing = None
+            if self._asking is not None:
+                await asyncio.wait([self._asking])
+            await self._engine.stop()
+            self._opening = None
+
+    # -- the verbs -----------------------------------------------------------------------
+
+    async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+        """Each turn in order, all or nothing."""
+        verdicts: tuple[Verdict, ...] = await self._engine.do(
+            lambda step: take_turns(step, turns)
+        )
+        return verdicts
+
+    async def claim(self, request: Claim) -> Batch:
+        """Let time pass, then lease the first ready messages."""
+        batch: Batch = await self._engine.do(
+            lambda step: claim(step, request), undo=self._give_back
+        )
+        return batch
+
+    def _give_back(self, batch: Batch) -> None:
+        turns = give_back(batch)
+        if turns:
+            self._engine.post(lambda step: take_turns(step, turns))
+
+    async def bind(self, box: Box) -> Box:
+        """Create the mailbox, or return it as it was created."""
+        bound: Box = await self._engine.do(lambda step: mend.bind(step, box))
+        return bound
+
+    async def unbind(self, name: str) -> tuple[str, ...]:
+        """Refuse new mail, then bury what waits."""
+        died: tuple[str, ...] = await self._engine.do(lambda step: mend.unbind(step, name))
+        return died
+
+    async def agents(self) -> Roster:
+        """The directory now."""
+        roster: Roster = await self._engine.do(look.roster, writes=False)
+        return roster
+
+    async def counts(self, mailbox: str | None = None) -> dict[str, MailboxStats]:
+        """The counts of every registered mailbox, or of this one."""
+        counts: dict[str, MailboxStats] = await self._engine.do(
+            lambda step: look.counts(step, mailbox), writes=False
+        )
+        return counts
+
+    async def browse(self, query: Query) -> list[Row]:
+        """Rows as they are."""
+        rows: list[Row] = await self._engine.do(
+            lambda step: look.browse(step, query), writes=False
+        )
+        return rows
+
+    async def amend(
+        self, verb: Literal["cancel", "redrive", "discard"], ids: tuple[str, ...], agent: str | None
+    ) -> int:
+        """Change these messages, or all dead ones of the agent."""
+        changed: int = await self._engine.do(lambda step: mend.amend(step, verb, ids, agent))
+        return changed
+
+    async def begin(self) -> Transaction:
+        """A write transaction on the store's own connection, lent to the caller."""
+        return await self._engine.session()
+
+    # -- waking those who wait -----------------------------------------------------------
+
+    def listen(self, topic: str) -> Bell:
+        """Hear of a topic; the first to listen starts the glances at other processes' writes."""
+        bell = self._bells.listen(topic)
+        if self._glancing is None:
+            self._glancing = asyncio.get_running_loop().call_later(GLANCE, self._glance)
+        return bell
+
+    def _told(self, topics: list[str], due: float) -> None:
+        self._next_due = min(self._next_due, due)
+        for topic in topics:
+            self._bells.ring(topic)
+
+    def _glance(self) -> None:
+        """Has another process written, or is something due? Two reads of memory, mostly."""
+        if not self._bells:
+            self._glancing = None
+            return
+        self._glancing = asyncio.get_running_loop().call_later(GLANCE, self._glance)
+        engine = self._engine
+        writes = engine.lock.writes
+        if (writes != engine.seen_writes or self._next_due <= self._clock()) and not self._asking:
+            engine.seen_writes = writes
+            self._next_due = float("inf")
+            self._asking = asyncio.create_task(self._ask())
+            self._asking.add_done_callback(self._asked)
+
+    async def _ask(self) -> None:
+        """Which of those who wait should look?"""
+        topics = self._bells.topics()
+        news, due = await self._engine.do(lambda step: look.heard(step, topics), writes=False)
+        self._told(news, due)
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._asking = None
+        if not task.cancelled() and task.exception() is not None:
+            self._next_due = self._clock() + 1.0  # the store failed; those who wait ask again
