@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +29,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": SOURCES, "PYTHONIOENCODING": "utf-8", **more}
 
 
-def afk_demo(
-    *arguments: object, cwd: Path, **more: str
-) -> subprocess.CompletedProcess[str]:
+def afk_demo(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*AFK, "demo", *map(str, arguments)],
         cwd=cwd,
@@ -78,12 +76,14 @@ async def read_trace(out: Path) -> Trace:
         return await bus.trace(workflow[0])
 
 
-async def run(cwd: Path) -> Ran:
+def run(cwd: Path) -> Ran:
     done = afk_demo("pages", "--pace", 0.2, cwd=cwd)
     assert (done.returncode, done.stderr) == (0, ""), done
     name = re.search(r"^report: (.+)$", done.stdout, re.MULTILINE)
     assert name, done.stdout
-    return Ran(done.stdout, Path(name[1]).read_text(), await read_trace(cwd / "newsroom-out"))
+    return Ran(
+        done.stdout, Path(name[1]).read_text(), asyncio.run(read_trace(cwd / "newsroom-out"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +92,13 @@ def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def runs(cwd: Path) -> Runs:
+def runs(cwd: Path) -> Runs:
     """Three runs over one folder; before the third a file is added."""
     write_pages(cwd / "pages")
-    first = await run(cwd)
-    second = await run(cwd)
+    first = run(cwd)
+    second = run(cwd)
     (cwd / "pages" / "added.md").write_text(page("priorities"))
-    return Runs(first, second, await run(cwd))
+    return Runs(first, second, run(cwd))
 
 
 def research(trace: Trace) -> list[str]:
@@ -120,8 +120,11 @@ def test_one_researcher_is_killed_in_mid_work_and_its_file_comes_back(runs: Runs
     again = re.findall(r"(\S+) is delivered again", runs.first.output)
     assert len(killed) == 1
     assert killed == again
-    attempts = {e.message.content["path"]: e.attempts for e in runs.first.trace.entries
-                if e.message.recipient == "researcher"}
+    attempts = {
+        e.message.content["path"]: e.attempts
+        for e in runs.first.trace.entries
+        if e.message.recipient == "researcher"
+    }
     assert {path for path, count in attempts.items() if count > 1} == set(killed)
 
 
@@ -155,7 +158,7 @@ def test_no_process_is_left(runs: Runs) -> None:
 
 
 @pytest.fixture
-def bad(tmp_path: Path) -> Iterator[Path]:
+def bad(tmp_path: Path) -> Path:
     (tmp_path / "empty").mkdir()
     for name, data in (("binary", b"\0\1\2"), ("latin", "déjà".encode("latin-1"))):
         (tmp_path / name).mkdir()
@@ -163,7 +166,7 @@ def bad(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "file.txt").write_text("words")
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "file.txt").write_text("words")
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.mark.parametrize(

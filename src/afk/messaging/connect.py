@@ -25,9 +25,9 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "max_hops": int,
 }
 
-_shared: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[tuple[str, str], A2ADeliveryStore]
-] = WeakKeyDictionary()
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], A2ADeliveryStore]] = (
+    WeakKeyDictionary()
+)
 
 
 def connect(url: str | None = None, **options: Any) -> MessageBus:
@@ -92,5 +92,3 @@ def _path(url: str, host: str, path: str) -> str:
             f"{url!r}: name a file as sqlite:///relative.db or sqlite:////absolute.db"
         )
     return unquote(path[1:])
-
-

@@ -85,7 +85,7 @@ def _is_typed(value: Any) -> bool:
 def _is_deep(value: Any) -> bool:
     """Whether it is nested past MAX_DEPTH, level by level, looking at containers only."""
     layer = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         layer = [
             child
             for item in layer
@@ -99,7 +99,7 @@ def _is_deep(value: Any) -> bool:
 
 def _walk(value: Any, where: str, depth: int) -> Any:
     """A JSON copy of `value`, or the error that names the first place that is not JSON."""
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH and isinstance(value, (list, tuple, dict)):
         raise InvalidMessageError(f"{where[:80]}...: nested deeper than {MAX_DEPTH} levels")
     if value is None or isinstance(value, bool):
         return value
@@ -118,7 +118,8 @@ def _walk(value: Any, where: str, depth: int) -> Any:
     if isinstance(value, dict):
         return {_key(k, where): _walk(v, f"{where}[{k!r}]", depth + 1) for k, v in value.items()}
     raise InvalidMessageError(
-        f"{where}: {type(value).__name__} is not JSON; send None, bool, int, float, str, list or dict"
+        f"{where}: {type(value).__name__} is not JSON; send None, bool, int, float, str, list"
+        " or dict"
     )
 
 

@@ -39,7 +39,13 @@ class Delivery(Generic[M]):
     is renewed meanwhile."""
 
     def __init__(
-        self, core: Core, view: View[M], leased: Leased, record: Record, message: M, lease: float,
+        self,
+        core: Core,
+        view: View[M],
+        leased: Leased,
+        record: Record,
+        message: M,
+        lease: float,
         policy: RetryPolicy,
     ) -> None:
         self._core = core
@@ -162,9 +168,7 @@ class Delivery(Generic[M]):
         key = sub_request_key(self._record.id, self._leased.redrives, self._calls)
         record = self._compose(recipient, content, chosen, key=chosen.idempotency_key or key)
         ttl = timeout if chosen.ttl is None else chosen.ttl
-        order = to_send(
-            record, self._core.settings, ttl=ttl, delay=chosen.delay, compare=False
-        )
+        order = to_send(record, self._core.settings, ttl=ttl, delay=chosen.delay, compare=False)
         verdict = await self._core.put(Turn(sends=(order,)), record=record, view=self._view)
         receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
         return await request(receipt, timeout)

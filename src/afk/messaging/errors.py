@@ -1,16 +1,16 @@
 """Everything that can go wrong, as one tree.
 
-    MessagingError
-    ├── UnknownAgentError        (KeyError)      no such mailbox; the nearest names are given
-    ├── InvalidMessageError      (ValueError)    the message cannot be stored as it is
-    ├── MailboxFullError                         the recipient has no room; try later
-    ├── IdempotencyConflictError                 this key or id already names another message
-    ├── LeaseLostError                           the delivery is no longer yours; change nothing
-    ├── RequestTimeoutError      (TimeoutError)  no answer yet; `.receipt.result()` still may have it
-    ├── RequestFailedError                       the request is dead; `.reason` says why
-    ├── StoreError                               the store failed; resend with `.key`, outcome unknown
-    ├── ConfigurationError       (ValueError)    a URL, an option, a name or a missing extra
-    └── UsageError               (RuntimeError)  closed, another event loop, a write that would deadlock
+MessagingError
+├── UnknownAgentError        (KeyError)      no such mailbox; the nearest names are given
+├── InvalidMessageError      (ValueError)    the message cannot be stored as it is
+├── MailboxFullError                         the recipient has no room; try later
+├── IdempotencyConflictError                 this key or id already names another message
+├── LeaseLostError                           the delivery is no longer yours; change nothing
+├── RequestTimeoutError      (TimeoutError)  no answer yet; `.receipt.result()` still may have it
+├── RequestFailedError                       the request is dead; `.reason` says why
+├── StoreError                               the store failed; resend with `.key`, outcome unknown
+├── ConfigurationError       (ValueError)    a URL, an option, a name or a missing extra
+└── UsageError               (RuntimeError)  closed, another event loop, a write that would deadlock
 """
 
 from __future__ import annotations

@@ -127,6 +127,4 @@ def _cursor(after: str | None) -> int | None:
 
 def _check(value: object, allowed: Any, where: str) -> None:
     if value is not None and value not in get_args(allowed):
-        raise ConfigurationError(
-            f"{where}: {value!r} is not one of {', '.join(get_args(allowed))}"
-        )
+        raise ConfigurationError(f"{where}: {value!r} is not one of {', '.join(get_args(allowed))}")

@@ -52,9 +52,7 @@ class Mailbox(Generic[M]):
         """Send a copy to every registered agent but this one, in one step."""
         chosen = Options(**options)
         record = compose_here(self.name, BROADCAST, content, chosen)
-        return await post_copies(
-            self._core, self._view, record, ttl=chosen.ttl, delay=chosen.delay
-        )
+        return await post_copies(self._core, self._view, record, ttl=chosen.ttl, delay=chosen.delay)
 
     async def request(
         self, recipient: str, content: Any, *, timeout: float = 30.0, **options: Unpack[SendOptions]

@@ -209,7 +209,9 @@ def check_name(name: object, where: str) -> str:
     if isinstance(name, str) and _NAME.match(name):
         return name
     if isinstance(name, str) and name.startswith("#"):
-        raise InvalidMessageError(f"{where}: {name!r}: names starting with '#' are reserved for topics")
+        raise InvalidMessageError(
+            f"{where}: {name!r}: names starting with '#' are reserved for topics"
+        )
     raise InvalidMessageError(
         f"{where}: {str(name)[:140]!r} is not an agent name; use 1-128 ASCII letters, digits and"
         " . _ - : / @, not starting with . or -"

@@ -38,9 +38,7 @@ async def post(
     return Receipt(core, view, record, verdict.accepted[0])
 
 
-async def ask(
-    core: Core, view: View[M], record: Record, timeout: float, options: Options
-) -> M:
+async def ask(core: Core, view: View[M], record: Record, timeout: float, options: Options) -> M:
     """Store a request and wait for its answer; its ttl is the timeout unless given."""
     record = replace(record, kind="request", awaited=True)
     ttl = timeout if options.ttl is None else options.ttl

@@ -42,6 +42,4 @@ class InternalA2AProtocol:
         self, envelope: InternalA2AEnvelope, *, timeout: float = 30.0
     ) -> InternalA2AEnvelope:
         """Send an envelope and wait up to `timeout` s for its response."""
-        return await ask(
-            self.bus._core, ENVELOPES, envelope_record(envelope), timeout, Options()
-        )
+        return await ask(self.bus._core, ENVELOPES, envelope_record(envelope), timeout, Options())

@@ -61,10 +61,14 @@ class Receipt(Generic[M]):
             raise RequestFailedError(f"request {self.id} is not known any more", "gone")
         reason = row.reason or row.state
         error = f": {row.error}" if row.error else ""
-        raise RequestFailedError(f"request {self.id} ended as {row.state} ({reason}){error}", reason)
+        raise RequestFailedError(
+            f"request {self.id} ended as {row.state} ({reason}){error}", reason
+        )
 
     def __repr__(self) -> str:
-        return f"Receipt(id={self.id!r}, duplicate={self.duplicate}, durability={self.durability!r})"
+        return (
+            f"Receipt(id={self.id!r}, duplicate={self.duplicate}, durability={self.durability!r})"
+        )
 
 
 def _ended(row: Row | None) -> bool:

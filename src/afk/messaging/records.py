@@ -121,7 +121,9 @@ def envelope_record(envelope: InternalA2AEnvelope, key: str | None = None) -> Re
             f"message_type: {envelope.message_type!r} is not one of request, response, event"
         )
     if not isinstance(envelope.payload, dict):
-        raise InvalidMessageError(f"payload: a dict is needed, not {type(envelope.payload).__name__}")
+        raise InvalidMessageError(
+            f"payload: a dict is needed, not {type(envelope.payload).__name__}"
+        )
     return Record(
         v=WIRE_VERSION,
         id=context.id,

@@ -151,9 +151,7 @@ class Worker(Generic[M]):
             return f"TimeoutError: the handler took longer than {self._work.timeout} s"
         return type(failure).__name__
 
-    async def _settle(
-        self, delivery: Delivery[M], settle: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def _settle(self, delivery: Delivery[M], settle: Callable[[], Awaitable[None]]) -> None:
         failures = 0
         while True:
             try:

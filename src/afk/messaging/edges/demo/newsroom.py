@@ -6,6 +6,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -71,7 +72,7 @@ def prepare(folder: Path, *, url: str | None, out: Path, pace: float) -> Plan:
     """
     folder, out = folder.resolve(), out.resolve()
     read_folder(folder, leave_out=out)  # before anything is made or started
-    store = url or f"sqlite:///{out.as_posix()}/newsroom.db"
+    store = url or f"sqlite:///{quote(out.as_posix())}/newsroom.db"
     if store.startswith("memory:"):
         raise DemoError("memory:// lives in one process, the newsroom's agents in several")
     # The workflow is the folder, not its content: a key stands for a message together with its

@@ -13,16 +13,17 @@ from ...store import Accepted, Refusal, Send
 from .rows import Entry
 
 if TYPE_CHECKING:
-    from .store import InMemoryA2ADeliveryStore
+    from .ledger import Ledger
 
 Step = tuple[Literal["mail", "answer", "dead"], Send]
 
 
 class Plan:
-    """The sends of one turn, checked one by one against the store and each other."""
+    """The sends of one turn, checked one by one against the ledger and each other."""
 
-    def __init__(self, store: InMemoryA2ADeliveryStore) -> None:
-        self._store = store
+    def __init__(self, ledger: Ledger, now: float) -> None:
+        self._ledger = ledger
+        self._now = now
         self._added: Counter[str] = Counter()
         self._planned: dict[str, Send] = {}
         self.steps: list[Step] = []
@@ -34,7 +35,7 @@ class Plan:
         if known is not None:
             return known if isinstance(known, Refusal) else self._accept(known)
         if send.answers is not None:
-            request = self._store.rows.get(send.answers)
+            request = self._ledger.rows.get(send.answers)
             if request is not None and request.awaited:
                 if request.answer is not None or request.state == "cancelled":
                     return self._accept(Accepted(send.id, ignored=True))
@@ -79,9 +80,9 @@ class Plan:
                         if same
                         else Refusal("conflict", send.mailbox, planned.id)
                     )
-            row = self._store.keys.get((send.mailbox, send.sender, send.key))
+            row = self._ledger.keys.get((send.mailbox, send.sender, send.key))
         if row is None:
-            row = self._store.rows.get(send.id)
+            row = self._ledger.rows.get(send.id)
             if row is None:
                 return None
             if (row.mailbox, row.sender, row.key) != (send.mailbox, send.sender, send.key):
@@ -91,7 +92,7 @@ class Plan:
         return Accepted(row.id, duplicate=True)
 
     def _no_place(self, send: Send) -> Refusal | None:
-        shelf = self._store.shelves.get(send.mailbox)
+        shelf = self._ledger.shelves.get(send.mailbox)
         if shelf is None:
             return Refusal("unknown", send.mailbox, send.id)
         box = shelf.box
@@ -99,7 +100,7 @@ class Plan:
             return Refusal("too_large", send.mailbox, send.id, box.max_bytes)
         most = room(box.capacity, send.rank == 0)
         if shelf.size + self._added[send.mailbox] >= most:
-            self._store.pass_time()
+            self._ledger.pass_time(self._now)
             if shelf.size + self._added[send.mailbox] >= most:
                 return Refusal("full", send.mailbox, send.id, box.capacity)
         return None

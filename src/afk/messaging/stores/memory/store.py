@@ -1,77 +1,49 @@
-"""The memory store: everything in this process, for one event loop, gone with it.
-
-No method awaits anything, so each call is one critical section.
-"""
+"""The memory store: a ledger, a clock, and bells for those who wait in this event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
-from ...errors import UnknownAgentError
+from msgspec.structs import replace
+
 from ...hints import Bells
-from ...lifecycle import (
-    FINAL,
-    Again,
-    DeadReason,
-    Done,
-    Extend,
-    Outcome,
-    State,
-    keeping,
-    parse_token,
-    spread,
-    token_of,
-)
-from ...records import Record, fingerprint
+from ...lifecycle import Extend
 from ...store import (
-    FATE,
-    MAIL,
     Batch,
     Bell,
     Box,
     Capabilities,
     Claim,
-    Leased,
     MailboxStats,
     Query,
-    Refusal,
     Roster,
     Row,
-    Send,
     Turn,
     Verdict,
 )
-from .plan import Plan
-from .rows import Entry, Shelf
-from .timers import Timers
-from .views import mailbox_stats, select
+from .ledger import Ledger
+
+T = TypeVar("T")
 
 
 class InMemoryA2ADeliveryStore:
-    """Deliveries in this process's memory. clock: seconds since the epoch, for tests."""
+    """Deliveries in this process's memory, for one event loop, gone with it.
+
+    No verb awaits anything, so each is one critical section. A held lease needs no renewing:
+    this process keeps it or is gone with it, so it is one long lease.
+    clock: seconds since the epoch, for tests.
+    """
 
     poll = 60.0
     capabilities = Capabilities(durability="memory", renews_when_blocked=True)
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._ledger = Ledger()
         self._bells = Bells()
-        self.shelves: dict[str, Shelf] = {}
-        self._roster = 0
-        self.rows: dict[str, Entry] = {}
-        self.keys: dict[tuple[str, str, str], Entry] = {}
-        self._dead: OrderedDict[str, Entry] = OrderedDict()
-        self._due: Timers[Entry] = Timers()
-        self._expiry: Timers[Entry] = Timers()
-        self._fading: Timers[Entry] = Timers()
-        self._trims: Timers[Entry] = Timers()
-        self._accepted = 0
-        self._ended = 0
-        self._died: list[str] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
 
@@ -84,373 +56,86 @@ class InMemoryA2ADeliveryStore:
             self._alarm.cancel()
             self._alarm = None
 
-    # -- delivering ----------------------------------------------------------------------
-
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn in order, all or nothing."""
-        return tuple([self._turn(turn, self._clock()) for turn in turns])
-
-    def _turn(self, turn: Turn, now: float) -> Verdict:
-        if turn.roster is not None and turn.roster != self._roster:
-            return Verdict(Refusal("roster"), died=self._obituaries())
-        held = None
-        if turn.token is not None:
-            held = self._held(turn.token)
-            if held is None:
-                return Verdict(Refusal("lease_lost"), died=self._obituaries())
-        plan = Plan(self)
-        for send in turn.sends:
-            refusal = plan.add(send)
-            if refusal is not None:
-                return Verdict(refusal, died=self._obituaries())
-        if held is not None and turn.outcome is not None:
-            self._settle(held, turn.outcome, now)
-        for kind, send in plan.steps:
-            self._store(kind, send, now)
-        return Verdict(None, tuple(plan.accepted), self._obituaries())
-
-    def _held(self, token: str) -> Entry | None:
-        try:
-            message_id, fence = parse_token(token)
-        except ValueError:
-            return None
-        row = self.rows.get(message_id)
-        if row is None or row.fence != fence or row.settled_fence == fence or row.state in FINAL:
-            return None
-        return row
-
-    def _settle(self, row: Entry, outcome: Outcome, now: float) -> None:
-        if isinstance(outcome, Extend):
-            # This process keeps it or is gone with it: holding is one long lease.
-            self._lease(row, now + max(outcome.seconds, outcome.hold or 0.0))
-            return
-        row.settled_fence = row.fence
-        if isinstance(outcome, Done):
-            self._finish(row, "done", now)
-        elif isinstance(outcome, Again):
-            if not outcome.counts:
-                row.attempt -= 1
-            row.error = outcome.error or row.error
-            self._line_up(row, now + outcome.delay, now)
-        else:
-            self._finish(row, "dead", now, outcome.reason, outcome.error)
-
-    def _line_up(self, row: Entry, due: float, now: float) -> None:
-        """An open message becomes ready, at its place, once due."""
-        row.blocked = False
-        row.due = due
-        shelf = self.shelves.get(row.mailbox)
-        if shelf is None:
-            self._finish(row, "dead", now, "unregistered", row.error)
-        elif row.expires is not None and row.expires <= now:
-            self._finish(row, "dead", now, "expired", row.error)
-        elif due > now:
-            row.state = "scheduled"
-            self._due.set(row, due)
-            self._arm(due)
-        else:
-            self._due.drop(row)
-            row.state = "pending"
-            shelf.put_back(row)
-            self._bells.ring(MAIL + row.mailbox)
-
-    def _lease(self, row: Entry, until: float) -> None:
-        row.state = "leased"
-        row.lease_end = until
-        row.due = until + row.backoff
-        self._due.set(row, row.due)
-        self._arm(row.due)
-
-    def _finish(
-        self,
-        row: Entry,
-        state: State,
-        now: float,
-        reason: DeadReason | None = None,
-        error: str = "",
-    ) -> None:
-        """Every way a message ends comes through here."""
-        self._due.drop(row)
-        self._expiry.drop(row)
-        shelf = self.shelves.get(row.mailbox)
-        if shelf is not None and row.state == "pending" and not row.blocked:
-            shelf.drop()
-        row.state, row.settled_at, row.reason, row.error = state, now, reason, error or row.error
-        if shelf is not None and row.counted:
-            head = shelf.leave(row)
-            if head is not None:
-                self._line_up(head, head.due, now)
-        self._end(row, now)
-
-    def _end(self, row: Entry, now: float) -> None:
-        self._ended += 1
-        row.ended = self._ended
-        self._bells.ring(FATE + row.id)
-        if row.state == "dead":
-            self._dead[row.id] = row
-            self._died.append(row.id)
-        keep = keeping(
-            row.state,
-            row.reason,
-            now,
-            history=row.history,
-            retention=row.retention,
-            keyed=row.kept,
-            answer=row.is_answer,
-        )
-        if keep is not None:
-            row.row_until = keep.row
-            self._fading.set(row, keep.body)
-            if row.state != "dead" and not row.is_answer:
-                self._trims.set(row, row.ended + row.history_max)
-        self._forget(now)
-
-    def _forget(self, now: float) -> None:
-        """Let go of what history and retention no longer cover."""
-        for row in self._trims.due(self._ended):
-            self._drop_body(row)
-        for row in self._fading.due(now):
-            self._drop_body(row)
-            if row.row_until <= now:
-                self._drop_row(row)
-            else:
-                self._fading.set(row, row.row_until)
-
-    def _drop_body(self, row: Entry) -> None:
-        self._trims.drop(row)
-        if row.body is None:
-            return
-        if row.kept:
-            row.digest = fingerprint(row.body)
-            row.body = None
-        else:
-            self._drop_row(row)
-
-    def _drop_row(self, row: Entry) -> None:
-        self._fading.drop(row)
-        self._trims.drop(row)
-        self._dead.pop(row.id, None)
-        self.rows.pop(row.id, None)
-        if row.key is not None:
-            self.keys.pop((row.mailbox, row.sender, row.key), None)
-
-    def _obituaries(self) -> tuple[str, ...]:
-        if not self._died:
-            return ()
-        died, self._died = tuple(self._died), []
-        return died
-
-    def _store(self, kind: Literal["mail", "answer", "dead"], send: Send, now: float) -> None:
-        """Accept a message, as the plan decided."""
-        self._accepted += 1
-        row = self.rows[send.id] = Entry(send, self._accepted, now)
-        if send.key is not None:
-            self.keys[send.mailbox, send.sender, send.key] = row
-        if kind == "mail":
-            self._admit(row, now)
-        elif send.dead is not None and kind == "dead":
-            row.state, row.settled_at = "dead", now
-            row.reason, row.error = send.dead
-            self._end(row, now)
-        elif send.answers is not None:
-            self._attach(row, self.rows[send.answers], now)
-
-    def _admit(self, row: Entry, now: float) -> None:
-        shelf = self.shelves[row.mailbox]
-        if row.expires is not None:
-            self._expiry.set(row, row.expires)
-            self._arm(row.expires)
-        if not shelf.enter(row):
-            row.blocked = True
-            row.state = "pending" if row.due <= now else "scheduled"
-        elif row.due > now:
-            row.state = "scheduled"
-            self._due.set(row, row.due)
-            self._arm(row.due)
-        else:
-            shelf.add(row)
-            self._bells.ring(MAIL + row.mailbox)
-
-    def _attach(self, row: Entry, request: Entry, now: float) -> None:
-        """An answer is done at once, and its request's result."""
-        row.is_answer = True
-        row.state, row.settled_at = "done", now
-        request.answer = row
-        if request.state in FINAL:  # the result must be found for as long as it is kept
-            request.row_until = max(request.row_until, now + row.retention)
-        self._end(row, now)
-        self._bells.ring(FATE + request.id)
+        now = self._clock()
+        return self._told(tuple([self._ledger.take(_kept(turn), now) for turn in turns]))
 
     async def claim(self, claim: Claim) -> Batch:
         """Let time pass, then lease the first ready messages."""
-        now = self._clock()
-        self.pass_time()
-        if claim.limit == 0:
-            return Batch((), self._obituaries())
-        shelf = self.shelves.get(claim.mailbox)
-        if shelf is None:
-            raise UnknownAgentError(claim.mailbox)
-        shelf.last_seen = now
-        leased: list[Leased] = []
-        while len(leased) < claim.limit and (row := shelf.pop()) is not None:
-            leased.append(self._grant(row, claim, len(leased), now))
-        return Batch(tuple(leased), self._obituaries())
-
-    def _grant(self, row: Entry, claim: Claim, index: int, now: float) -> Leased:
-        row.attempt += 1
-        row.fence += 1
-        row.leased_at = row.leased_at or now
-        body = row.body
-        assert body is not None  # open messages keep theirs
-        take = claim.take and isinstance(body, Record)
-        if take:
-            row.settled_fence = row.fence
-            self._finish(row, "done", now)
-        else:
-            row.last = row.attempt >= claim.policy.max_attempts
-            row.backoff = (
-                0.0
-                if row.last
-                else claim.policy.delay(row.attempt, spread(claim.chance, index))
-            )
-            self._lease(row, now + max(claim.lease, claim.hold or 0.0))
-        return Leased(
-            token=None if take else token_of(row.id, row.fence),
-            id=row.id,
-            mailbox=row.mailbox,
-            body=body,
-            attempt=row.attempt,
-            redrives=row.redrives,
-        )
-
-    def pass_time(self) -> None:
-        """Bring about what only time does: leases end, delays are over, ttls run out."""
-        now = self._clock()
-        for row in self._due.due(now):
-            if row.state == "leased" and row.last:
-                self._finish(row, "dead", now, "exhausted", row.error or "the lease ended")
-            else:
-                self._line_up(row, row.due, now)
-        for row in self._expiry.due(now):
-            if row.state != "leased":  # else when it comes back
-                self._finish(row, "dead", now, "expired")
-        self._forget(now)
-        if self._bells and self._alarm is None:
-            self._arm_next()
-
-    # -- the directory -------------------------------------------------------------------
+        if claim.hold is not None:
+            claim = replace(claim, lease=max(claim.lease, claim.hold))
+        return self._told(self._ledger.claim(claim, self._clock()))
 
     async def bind(self, box: Box) -> Box:
         """Create the mailbox, or return it as it was created."""
-        shelf = self.shelves.get(box.name)
-        if shelf is None:
-            shelf = self.shelves[box.name] = Shelf(box)
-            self._roster += 1
-        return shelf.box
+        return self._ledger.bind(box)
 
     async def unbind(self, name: str) -> tuple[str, ...]:
         """Refuse new mail, then bury what waits."""
-        if self.shelves.pop(name, None) is not None:
-            self._roster += 1
-            now = self._clock()
-            waiting = [row for row in self.rows.values() if row.mailbox == name]
-            for row in waiting:
-                if row.state in ("pending", "scheduled"):
-                    self._finish(row, "dead", now, "unregistered")
-        return self._obituaries()
+        return self._told(self._ledger.unbind(name, self._clock()))
 
     async def agents(self) -> Roster:
         """The directory now."""
-        return Roster(self._roster, {name: shelf.box for name, shelf in self.shelves.items()})
-
-    # -- inspecting ----------------------------------------------------------------------
+        return self._ledger.roster()
 
     async def counts(self, mailbox: str | None = None) -> dict[str, MailboxStats]:
         """The counts of every registered mailbox, or of this one."""
-        seen = {
-            name: shelf.last_seen
-            for name, shelf in self.shelves.items()
-            if mailbox is None or name == mailbox
-        }
-        return mailbox_stats(self.rows.values(), seen, self._clock())
+        return self._ledger.counts(mailbox, self._clock())
 
     async def browse(self, query: Query) -> list[Row]:
         """Rows as they are."""
-        rows = self.rows
-        if query.ids is not None:
-            found = [rows[i] for i in query.ids if i in rows]
-        else:
-            found = list((self._dead if query.order == "ended" else rows).values())
-        return select(found, query, self._clock())
+        return self._ledger.browse(query, self._clock())
 
     async def amend(
         self, verb: Literal["cancel", "redrive", "discard"], ids: tuple[str, ...], agent: str | None
     ) -> int:
         """Change these messages, or all dead ones of the agent."""
-        now = self._clock()
-        chosen = ids or tuple(i for i, row in self._dead.items() if row.mailbox == agent)
-        change = {"cancel": self._cancel, "redrive": self._redrive, "discard": self._discard}[verb]
-        rows = [self.rows[i] for i in chosen if i in self.rows]
-        return sum(change(row, now) for row in rows if agent is None or row.mailbox == agent)
-
-    def _cancel(self, row: Entry, now: float) -> bool:
-        if row.state not in ("pending", "scheduled"):
-            return False
-        self._finish(row, "cancelled", now)
-        return True
-
-    def _redrive(self, row: Entry, now: float) -> bool:
-        if row.state != "dead" or row.mailbox not in self.shelves:
-            return False
-        del self._dead[row.id]
-        self._fading.drop(row)
-        self._accepted += 1
-        row.place = self._accepted
-        row.state, row.settled_at, row.due = "pending", None, now
-        row.attempt, row.redrives = 0, row.redrives + 1
-        row.expires = None if row.ttl is None else now + row.ttl
-        self._admit(row, now)
-        return True
-
-    def _discard(self, row: Entry, now: float) -> bool:
-        if row.state != "dead":
-            return False
-        del self._dead[row.id]
-        row.state = "cancelled"
-        self._end(row, now)
-        self._drop_body(row)
-        return True
+        return self._told(self._ledger.amend(verb, ids, agent, self._clock()))
 
     # -- waking those who wait -----------------------------------------------------------
 
     def listen(self, topic: str) -> Bell:
         """Hear of a topic."""
         bell = self._bells.listen(topic)
-        if self._alarm is None:
-            self._arm_next()
+        self._arm()
         return bell
 
-    def _arm_next(self) -> None:
-        for timers in (self._due, self._expiry):
-            at = timers.next()
-            if at is not None:
-                self._arm(at)
+    def _told(self, answer: T) -> T:
+        """Pass on the news that came with an answer."""
+        news = self._ledger.news
+        if self._bells:
+            for topic in news:
+                self._bells.ring(topic)
+            self._arm()
+        news.clear()
+        return answer
 
-    def _arm(self, at: float) -> None:
-        """Have the alarm sound at `at`, if anyone waits and it would not sound before."""
-        if not self._bells or (self._alarm is not None and self._alarm_at <= at):
-            return
+    def _arm(self) -> None:
+        """Have the alarm sound when time next brings something about."""
+        at = self._ledger.next_due()
         if self._alarm is not None:
+            if self._alarm_at <= at:
+                return
             self._alarm.cancel()
-        self._alarm_at = at
-        wait = max(0.0, at - self._clock())
-        self._alarm = asyncio.get_running_loop().call_later(wait, self._sound)
+            self._alarm = None
+        if at != float("inf"):
+            self._alarm_at = at
+            wait = max(0.0, at - self._clock())
+            self._alarm = asyncio.get_running_loop().call_later(wait, self._sound)
 
     def _sound(self) -> None:
-        """Something is due: ring everyone; the first claim lets time pass and sets the next."""
+        """Ring everyone if something is due: the first claim lets time pass, and arms again."""
         self._alarm = None
-        if self._alarm_at > self._clock():
-            self._arm_next()
+        if self._ledger.next_due() > self._clock():
+            self._arm()
             return
         for topic in self._bells.topics():
             self._bells.ring(topic)
+
+
+def _kept(turn: Turn) -> Turn:
+    outcome = turn.outcome
+    if isinstance(outcome, Extend) and outcome.hold is not None:
+        return replace(turn, outcome=Extend(max(outcome.seconds, outcome.hold)))
+    return turn

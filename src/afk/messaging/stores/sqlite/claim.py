@@ -86,5 +86,3 @@ def _grant(
 def give_back(batch: Batch) -> tuple[Turn, ...]:
     """The turns that undo a claim nobody waits for any more."""
     return tuple(Turn(token=leased.token, outcome=GIVE_BACK) for leased in batch.leased)
-
-

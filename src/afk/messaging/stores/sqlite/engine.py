@@ -303,9 +303,7 @@ class Engine:
         if seen:
             self.seen_writes = self.lock.writes
 
-    def _one_by_one(
-        self, group: list[_Operation], writes: bool
-    ) -> list[tuple[_Operation, Any]]:
+    def _one_by_one(self, group: list[_Operation], writes: bool) -> list[tuple[_Operation, Any]]:
         answers: list[tuple[_Operation, Any]] = []
         for operation in group:
             try:
@@ -398,7 +396,9 @@ def _no_step(step: Step) -> None:
 
 def _note_failure(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and future.exception() is not None:
-        log.warning("what was given back will come again when its lease ends: %s", future.exception())
+        log.warning(
+            "what was given back will come again when its lease ends: %s", future.exception()
+        )
 
 
 def _succeed(future: asyncio.Future[Any], result: Any = None) -> None:

@@ -20,9 +20,13 @@ OLDEST_SQLITE = (3, 35, 0)
 def check_place(path: Path) -> None:
     """ConfigurationError if the database cannot live here."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        raise ConfigurationError(f"SQLite {sqlite3.sqlite_version} is older than 3.35; update Python")
+        raise ConfigurationError(
+            f"SQLite {sqlite3.sqlite_version} is older than 3.35; update Python"
+        )
     if path.is_dir():
-        raise ConfigurationError(f"{path} is a directory; name a file in it, such as {path}/team.db")
+        raise ConfigurationError(
+            f"{path} is a directory; name a file in it, such as {path}/team.db"
+        )
     if not path.parent.is_dir():
         raise ConfigurationError(f"{path.parent} is not a directory; create it first")
     kind = filesystem(path.resolve(), _mounts())
@@ -101,7 +105,8 @@ def migrations() -> list[str]:
     """The schema's versions, in order; the n-th text brings version n."""
     folder = files(__package__) / "schema"
     return [
-        entry.read_text("utf-8") for entry in sorted(folder.iterdir(), key=lambda e: e.name)
+        entry.read_text("utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
         if entry.name.endswith(".sql")
     ]
 

@@ -69,9 +69,7 @@ class Step:
         self.died: list[str] = []
         self.written = False
         self._shelves: dict[str, Shelf | None] = {}
-        self.accepted, self.ended = db.execute(
-            "SELECT accepted, ended FROM afk_counter"
-        ).fetchone()
+        self.accepted, self.ended = db.execute("SELECT accepted, ended FROM afk_counter").fetchone()
         self._counters = (self.accepted, self.ended)
 
     # -- mailboxes -----------------------------------------------------------------------
@@ -147,7 +145,9 @@ class Step:
 
     def where(self, condition: str, *parameters: object) -> list[Held]:
         """The rows of this namespace that fit."""
-        rows = self.db.execute(f"{_HELD} WHERE space = ? AND {condition}", (self.space, *parameters))
+        rows = self.db.execute(
+            f"{_HELD} WHERE space = ? AND {condition}", (self.space, *parameters)
+        )
         return [Held(*row) for row in rows.fetchall()]
 
     def line_up(self, row: Held, due: float, **changes: object) -> None:
@@ -158,9 +158,7 @@ class Step:
             self.finish(row, DEAD, "expired", row.error)
         elif due > self.now:
             self.next_due = min(self.next_due, due)
-            self.update(
-                row, state=SCHEDULED, line=None, due=due, expires=row.until, **changes
-            )
+            self.update(row, state=SCHEDULED, line=None, due=due, expires=row.until, **changes)
         else:
             self.topics.append(MAIL + row.mailbox)
             self.update(row, state=PENDING, line=READY, due=None, expires=row.until, **changes)

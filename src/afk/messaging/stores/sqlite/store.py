@@ -121,9 +121,7 @@ class SQLiteA2ADeliveryStore:
 
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn in order, all or nothing."""
-        verdicts: tuple[Verdict, ...] = await self._engine.do(
-            lambda step: take_turns(step, turns)
-        )
+        verdicts: tuple[Verdict, ...] = await self._engine.do(lambda step: take_turns(step, turns))
         return verdicts
 
     async def claim(self, request: Claim) -> Batch:
@@ -162,9 +160,7 @@ class SQLiteA2ADeliveryStore:
 
     async def browse(self, query: Query) -> list[Row]:
         """Rows as they are."""
-        rows: list[Row] = await self._engine.do(
-            lambda step: look.browse(step, query), writes=False
-        )
+        rows: list[Row] = await self._engine.do(lambda step: look.browse(step, query), writes=False)
         return rows
 
     async def amend(

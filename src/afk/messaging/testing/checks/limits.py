@@ -115,7 +115,7 @@ async def check_concurrent_senders_overshoot_by_one_batch_each(subject: Subject)
         bob = await bus.register("bob", capacity=capacity)
 
         async def fill(n: int) -> None:
-            for _ in range(capacity):
+            for _ in range(capacity + 1):
                 await boxes[n % 2].send("bob", n, priority="urgent")
 
         filling = await asyncio.gather(*map(fill, range(senders)), return_exceptions=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ...bus import MessageBus
 from ...delivery import Delivery
 from ...errors import ConfigurationError, UnknownAgentError
 from ...lifecycle import RetryPolicy
@@ -62,7 +63,7 @@ async def check_retries_spread(subject: Subject) -> None:
     """With full jitter the retries of messages that failed together are spread over the whole
     delay, whether they were nacked or their lease ended."""
     clock = FakeClock()
-    policy = RetryPolicy(base=100.0)
+    policy = RetryPolicy(base=100.0, cap=100.0)
     async with subject.bus(clock, retry=policy) as bus:
         for name in ("nacked", "lost"):
             box = await bus.register(name)
@@ -99,7 +100,7 @@ async def check_past_the_last_attempt_is_a_dead_letter(subject: Subject) -> None
             letter = letters[receipt.id]
             assert (letter.reason, letter.attempts, letter.agent) == ("exhausted", 3, "bob")
             assert letter.message == receipt.message
-            assert 0 <= clock.now - letter.failed_at <= 12
+            assert clock.now - 12 <= letter.failed_at <= clock.now
             assert await receipt.status() == "dead"
         assert letters[sent[0].id].error == "error 3"
         assert letters[sent[1].id].error
@@ -149,9 +150,7 @@ async def check_retry_does_what_it_says(subject: Subject) -> None:
 
     async def handler(delivery: Delivery[AgentMessage]) -> None:
         seen.append(delivery.attempt)
-        if len(seen) <= 8:
-            raise Retry(0, counts=False)
-        raise Retry(0)
+        raise Retry(0, counts=len(seen) not in range(9))
 
     async with subject.bus() as bus:
         bob = await bus.register("bob")
@@ -221,7 +220,7 @@ async def check_only_what_can_start_is_claimed(subject: Subject) -> None:
         async with serving(bob, handler, concurrency=3):
             for receipt in receipts:
                 assert await receipt.settled(PATIENCE) == "done"
-    assert most <= 3
+    assert most in range(4)
 
 
 # -- dead letters ------------------------------------------------------------------------
@@ -272,10 +271,9 @@ async def check_what_time_causes_is_visible(subject: Subject) -> None:
 async def check_the_undecodable_is_buried_at_first_sight(subject: Subject) -> None:
     """A record that cannot be read, or whose content is not of the registered type, becomes a
     dead letter `undecodable` when it is met, raw, and the mailbox goes on."""
-    async with subject.bus() as bus:
+    store = subject.store()
+    async with MessageBus(store) as bus:
         bob = await bus.register("bob")
-        store = subject.store()
-        await store.open()
         broken = Send(body=b"{broken", id="b" * 32, mailbox="bob", sender="ada")
         [verdict] = await store.put((Turn(sends=(broken,)),))
         assert verdict.refusal is None
@@ -291,8 +289,6 @@ async def check_the_undecodable_is_buried_at_first_sight(subject: Subject) -> No
         assert (raw.message, raw.raw, raw.id) == (None, b"{broken", "b" * 32)
         assert wrong.message is not None
         assert wrong.message.content == "no number"
-        if store is not bus._core.store:  # noqa: SLF001 - a second view is closed here
-            await store.close()
 
 
 async def check_redrive_begins_anew(subject: Subject) -> None:
@@ -320,24 +316,6 @@ async def check_redrive_begins_anew(subject: Subject) -> None:
         clock.advance(101)
         assert await bob.claim(timeout=0) is None
         assert [x.reason for x in await bus.dead_letters()] == ["expired"]
-
-
-async def check_redrive_resets_hops(subject: Subject) -> None:
-    """A redriven message starts its chain of hops anew, so a loop that was cut can be mended."""
-    async with subject.bus(max_hops=2) as bus:
-        bob = await bus.register("bob")
-        await bob.send("bob", 0)
-        for n in (1, 2, 3):
-            async with await claimed(bob, PATIENCE) as delivery:
-                await delivery.send("bob", n)
-        [letter] = await bus.dead_letters(reason="hops")
-        assert await bus.redrive(agent="bob") == 1
-        delivery = await claimed(bob, PATIENCE)
-        assert (delivery.message.id, delivery.message.content) == (letter.id, 3)
-        assert delivery.message.hops == 0
-        await delivery.send("bob", 4)
-        await delivery.ack()
-        assert await contents(bob) == [4]
 
 
 async def check_redrive_and_discard_choose(subject: Subject) -> None:
