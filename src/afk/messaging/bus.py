@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
 from .core import Core
 from .errors import ConfigurationError
 from .inspector import Inspector
-from .lifecycle import RetryPolicy
 from .mailbox import AgentMailbox
 from .messages import BROADCAST, AgentMessage, check_name
 from .posting import post, post_copies
@@ -155,13 +155,22 @@ class InMemoryMessageBus(MessageBus):
 class SQLiteMessageBus(MessageBus):
     """A bus in a file, for several processes of one machine.
 
-    path: the database file; durability: `disk` (default) or `process`.
+    path: the database file; durability: `disk` (default) or `process`; patience: seconds a call
+    waits for other processes before it fails.
     """
 
     def __init__(
-        self, path: str, *, durability: Durability = "disk", namespace: str = "afk", **options: Any
+        self,
+        path: str | PathLike[str],
+        *,
+        durability: Durability = "disk",
+        namespace: str = "afk",
+        patience: float = 30.0,
+        **options: Any,
     ) -> None:
         from .stores.sqlite import SQLiteA2ADeliveryStore
 
-        store = SQLiteA2ADeliveryStore(path, durability=durability, namespace=namespace)
+        store = SQLiteA2ADeliveryStore(
+            path, durability=durability, namespace=namespace, patience=patience
+        )
         super().__init__(store, **options)

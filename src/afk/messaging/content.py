@@ -29,9 +29,6 @@ def _enc_hook(value: Any) -> Any:
     raise NotImplementedError(f"{type(value).__name__} is not JSON")
 
 
-_encode_typed = msgspec.json.Encoder(enc_hook=_enc_hook).encode
-
-
 def encode_content(value: Any, where: str = "content") -> msgspec.Raw:
     """JSON text of `value`, its own copy; InvalidMessageError names the place that is not JSON.
 
@@ -39,7 +36,8 @@ def encode_content(value: Any, where: str = "content") -> msgspec.Raw:
     """
     if _is_typed(value):
         try:
-            value = _decode(_encode_typed(value))
+            # Not by way of JSON, which would turn a NaN inside into null unseen.
+            value = msgspec.to_builtins(value, str_keys=True, enc_hook=_enc_hook)
         except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
             raise InvalidMessageError(f"{where}: {error}") from error
     try:

@@ -78,7 +78,10 @@ class Core:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
-                raise UsageError("this bus belongs to another event loop; make one bus per loop")
+                raise UsageError(
+                    "this bus belongs to another event loop, or to the process this one was forked"
+                    " from; make one bus per loop"
+                )
             self._loop = loop
             self._opening = asyncio.Lock()
         if not self._opened and self._opening is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -233,7 +234,11 @@ class Delivery(Generic[M]):
     # -- as a context manager ------------------------------------------------------------
 
     async def __aenter__(self) -> Delivery[M]:
-        await self.hold(HANDLING_SECONDS)
+        try:
+            await self.hold(HANDLING_SECONDS)
+        except asyncio.CancelledError:
+            self.give_back_later()  # the block is not entered, so nobody else will
+            raise
         self._context = current.set(self)
         return self
 

@@ -81,7 +81,7 @@ class StoreError(MessagingError):
 
 
 class ConfigurationError(MessagingError, ValueError):
-    """A URL, an option, a name or an installed extra is not what it must be; the text says which."""
+    """A URL, option, name or installed extra is not what it must be; the text says which."""
 
 
 class UsageError(MessagingError, RuntimeError):

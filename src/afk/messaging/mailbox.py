@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Generic, Unpack
 
 from msgspec.structs import replace
@@ -121,7 +120,7 @@ class Mailbox(Generic[M]):
             raise LeaseLostError("this delivery was settled before")
         return delivery
 
-    async def deliveries(self, *, lease: float | None = None) -> AsyncIterator[Delivery[M]]:
+    async def deliveries(self, *, lease: float | None = None) -> AsyncGenerator[Delivery[M], None]:
         """Each next message, under a lease; use `async with` on it, or settle it yourself."""
         while True:
             delivery = await self.claim(lease=lease)
@@ -144,10 +143,8 @@ class Mailbox(Generic[M]):
         exception, or `timeout` s passed, fails the attempt. Cancelled, it claims no more, lets
         running handlers finish for `grace` s, then cancels them and gives their messages back.
         """
-        if not asyncio.iscoroutinefunction(handler) and not asyncio.iscoroutinefunction(
-            getattr(handler, "__call__", None)
-        ):
-            raise ConfigurationError("handler: an async function of one delivery is needed")
+        if not callable(handler):
+            raise ConfigurationError(f"handler: an async function is needed, not {handler!r}")
         settings = self._core.settings
         work = Work(
             concurrency=concurrency,

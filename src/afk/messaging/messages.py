@@ -165,7 +165,7 @@ class InternalA2AEnvelope(Struct, frozen=True, kw_only=True, eq=False):
         return self._context.hops
 
     def reply(self, payload: dict[str, Any], **fields: Any) -> InternalA2AEnvelope:
-        """The response: parties swapped, ids kept, caused by this envelope, under a key of its own."""
+        """The response: parties swapped, ids kept, caused by this one, under its own key."""
         context = self._context
         number = new_id()
         answer: dict[str, Any] = {
@@ -221,7 +221,7 @@ def check_name(name: object, where: str) -> str:
 def rank(priority: object) -> int:
     """0 for urgent to 3 for low; InvalidMessageError for anything else."""
     try:
-        return PRIORITIES.index(priority)  # type: ignore[arg-type]
+        return PRIORITIES.index(priority)
     except ValueError:
         raise InvalidMessageError(
             f"priority: {priority!r} is not one of low, normal, high, urgent"

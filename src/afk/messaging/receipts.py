@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Generic
+from typing import Generic
 
 from .core import Core
 from .errors import RequestFailedError, RequestTimeoutError
@@ -38,7 +38,7 @@ class Receipt(Generic[M]):
         return None if row is None else row.state
 
     async def settled(self, timeout: float | None = None) -> str:
-        """Wait until it is done, dead or cancelled, and say which. TimeoutError after `timeout` s."""
+        """Wait until it is done, dead or cancelled, and say which; TimeoutError if it is late."""
         row, over = await self._core.fate(self.id, _ended, _deadline(timeout))
         if not over:
             raise TimeoutError(f"message {self.id} was not settled within {timeout} s")

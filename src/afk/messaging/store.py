@@ -268,14 +268,16 @@ class A2ADeliveryStore(Protocol):
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn all or nothing, independent of the others; a Verdict for each, in order.
 
-        In a turn, each send is checked in this order: known mailbox, key and id, size, room.
-        A known (mailbox, sender, key), or id, answers with the first message's id as a duplicate, or refuses
-        as a `conflict` when `compare` is set and the fingerprints differ, or the id is known
-        under another key, mailbox or sender. A duplicate takes no room. The outcome is applied
-        only while `token` is of the message's latest lease and that has not been settled;
-        otherwise `lease_lost`. An answer to an awaited request is stored as done and becomes
-        that request's result; a second one, or one to an awaited request that is no longer known,
-        is `ignored`. Any other answer is mail.
+        In a turn, each send is checked in this order: key and id, mailbox, size, room. A known
+        (mailbox, sender, key), or id, answers with the first message's id as a duplicate, or
+        refuses as a `conflict` when `compare` is set and the fingerprints differ, or when the id
+        is known under another key, mailbox or sender. A duplicate takes no room. A put that finds
+        a mailbox full lets time pass, and looks again. The outcome is applied only while `token`
+        is of the message's latest lease and that has not been settled; otherwise `lease_lost`.
+        A late one, after the lease ended, is in time while no one has claimed the message since
+        and it is not dead. An answer to an awaited request is stored as done and becomes that
+        request's result; a second one, or one to an awaited request that is no longer known, is
+        `ignored`. Any other answer is mail.
         """
 
     async def claim(self, claim: Claim) -> Batch:

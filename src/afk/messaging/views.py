@@ -10,7 +10,8 @@ from msgspec import Struct
 from .messages import AgentMessage, InternalA2AEnvelope
 from .records import Record, envelope, envelope_record, letter, letter_record
 
-M = TypeVar("M", AgentMessage, InternalA2AEnvelope)
+M = TypeVar("M")
+"""AgentMessage or InternalA2AEnvelope."""
 
 
 class View(Struct, Generic[M], frozen=True):

@@ -22,7 +22,7 @@ Handler = Callable[[Delivery[M]], Awaitable[Any]]
 STORE_BACKOFF = RetryPolicy(base=0.1, cap=5.0)
 
 
-class Retry(Exception):  # noqa: N818 - a request to the worker, not an error
+class Retry(Exception):
     """Raised by a handler: try this message again after `delay` s (default: the retry policy's).
 
     counts=False gives the attempt back, for a message that merely came too early.
@@ -34,7 +34,7 @@ class Retry(Exception):  # noqa: N818 - a request to the worker, not an error
         self.counts = counts
 
 
-class Reject(Exception):  # noqa: N818 - a request to the worker, not an error
+class Reject(Exception):
     """Raised by a handler: this message can never succeed; a dead letter with this error."""
 
     def __init__(self, error: object = "") -> None:
@@ -140,7 +140,7 @@ class Worker(Generic[M]):
             return partial(delivery.retry, retry.delay, counts=retry.counts)
         except Reject as reject:
             return partial(delivery.reject, str(reject))
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - a handler may raise anything
             log.info("handler of %s failed", self._mailbox, exc_info=True)
             error = describe(failure) if str(failure) else self._unnamed(failure)
             return partial(delivery.nack, error)

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from afk.messaging import MessageBus
+from rich.console import Console
+from rich.text import Text
+
+from afk.messaging import Trace
 from afk.messaging.edges.demo import report
 from afk.messaging.edges.demo.story import Story
+from afk.messaging.edges.demo.texts import number_of
 
 MOST_LINES = 60
 SHOWN_LINES = 40
 
 
-async def tell(bus: MessageBus, workflow: str, story: Story, out: Path) -> str:
-    """The closing text; the whole trace and the diagram are written below `out`."""
-    trace = await bus.trace(workflow)
-    tree, picture = str(trace), trace.mermaid()
-    (out / "trace.txt").write_text(tree + "\n", encoding="utf-8")
-    (out / "trace.mmd").write_text(picture + "\n", encoding="utf-8")
-    return "\n".join(
-        [
-            "",
-            abridge(tree, f"in {out / 'trace.txt'}"),
-            "",
-            abridge(picture, f"in {out / 'trace.mmd'}"),
-            "",
-            closing(story, out),
-        ]
-    )
+def tell(trace: Trace, story: Story, out: Path, console: Console) -> None:
+    """Print it all; the whole tree and the whole diagram are written below `out`."""
+    for name, text in (("trace.txt", str(trace)), ("trace.mmd", trace.mermaid())):
+        path = out / name
+        path.write_text(text + "\n", encoding="utf-8")
+        # A terminal cuts a line at its edge; a pipe gets the whole line.
+        shown = Text("\n" + abridge(text, f"in {path}"))
+        console.print(shown, no_wrap=True, crop=console.is_terminal, overflow="ellipsis")
+    console.print(Text("\n" + closing(story, out)), soft_wrap=True)
 
 
 def abridge(text: str, where: str) -> str:
@@ -45,9 +42,13 @@ def closing(story: Story, out: Path) -> str:
     path = out / story.report
     names = report.sections(path.read_text(encoding="utf-8"))
     once = "each used exactly once" if len(names) == len(set(names)) else "NOT each used once"
-    lines = [f"{len(names)} files in the report, {once}"]
+    lines = [f"{number_of(len(names), 'file')} in the report, {once}"]
     if story.killed:
-        again = "its file was delivered again" if story.redelivered else "its file was done"
+        again = (
+            "its file was delivered again"
+            if story.killed.path in story.redelivered
+            else "its file was done"
+        )
         lines.append(f"{story.killed.name} was killed in mid-work; {again}")
     elif not story.open:
         lines.append("no researcher had anything to do, so none was killed")

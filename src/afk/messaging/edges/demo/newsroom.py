@@ -26,13 +26,7 @@ LEASE = 2.0
 TICK = 0.1
 PATIENCE = 60.0
 
-CAST = (
-    ("coordinator", COORDINATOR),
-    ("researcher-1", RESEARCHER),
-    ("researcher-2", RESEARCHER),
-    ("writer", WRITER),
-    ("editor", EDITOR),
-)
+RESEARCHERS = 2
 
 
 class DemoError(Exception):
@@ -90,8 +84,8 @@ async def run_demo(plan: Plan, console: Console) -> None:
         with View(console, f"newsroom: {plan.folder}") as view:
             async with Staff(Shelf(plan.out).log) as staff:
                 story = await Newsroom(plan, bus, staff, view).work()
-        text = await ending.tell(bus, plan.workflow, story, plan.out)
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+        trace = await bus.trace(plan.workflow)
+    ending.tell(trace, story, plan.out, console)
     console.print(f"took {time.monotonic() - began:.1f} s", style="dim", highlight=False)
 
 
@@ -108,8 +102,8 @@ class Newsroom:
     async def work(self) -> Story:
         """Everybody at work until the report is published."""
         await self._retry_dead()
-        for agent, mailbox in CAST:
-            await self._start(agent, mailbox)
+        for mailbox in (COORDINATOR, WRITER, EDITOR):
+            await self._start(mailbox, mailbox)
         heard = looked = time.monotonic()
         async for event in self._staff.events(TICK):
             now = time.monotonic()
@@ -117,7 +111,11 @@ class Newsroom:
                 heard = now
                 await self._hear(event)
             elif now - heard > PATIENCE:
-                raise self._failure(f"nothing happened for {PATIENCE:g} s")
+                out = self._plan.out
+                raise DemoError(
+                    f"nothing happened for {PATIENCE:g} s; if something below {out} was deleted,"
+                    f" remove it all to start over"
+                )
             if now - looked >= TICK or self._story.report:
                 looked = now
                 await self._look()
@@ -129,7 +127,11 @@ class Newsroom:
         for line in self._story.tell(event):
             self._view.say(line)
         if self._story.failure:
-            raise self._failure(self._story.failure)
+            raise DemoError(self._story.failure)
+        if event.kind == "sent" and self._story.open:
+            # Not before: what was done in an earlier run could not be told from what is done now.
+            for _ in range(RESEARCHERS):
+                await self._start_researcher()
         if victim := self._story.doomed():
             await self._kill(victim)
 
@@ -139,9 +141,13 @@ class Newsroom:
         # The dead cannot let go of a lease: if the store still shows it, it died in mid-work.
         held = await self._bus.status(victim.id) == "leased"
         self._view.say(self._story.kill(victim, lease=LEASE, held=held))
-        name = f"researcher-{self._story.count(RESEARCHER) + 1}"
-        await self._start(name, RESEARCHER)
+        name = await self._start_researcher()
         self._view.say(Line(f"{name} takes its place"))
+
+    async def _start_researcher(self) -> str:
+        name = f"{RESEARCHER}-{self._story.count(RESEARCHER) + 1}"
+        await self._start(name, RESEARCHER)
+        return name
 
     async def _start(self, agent: str, mailbox: str) -> None:
         pid = await self._staff.start(self._plan.job(agent, mailbox))
@@ -152,7 +158,7 @@ class Newsroom:
         self._view.show(self._story, stats)
         if any(box.dead for box in stats.values()):
             letter = (await self._bus.dead_letters(limit=1))[0]
-            raise self._failure(f"mail for the {letter.agent} is {letter.reason}: {letter.error}")
+            raise DemoError(f"mail for the {letter.agent} is {letter.reason}: {letter.error}")
 
     async def _retry_dead(self) -> None:
         """What failed in an earlier run is tried again: the cause may be gone."""
@@ -160,6 +166,3 @@ class Newsroom:
         if letters:
             count = await self._bus.redrive(*(letter.id for letter in letters))
             self._view.say(Line(f"tried again: {count} dead letters of an earlier run", "warn"))
-
-    def _failure(self, what: str) -> DemoError:
-        return DemoError(f"{what} (more in {Shelf(self._plan.out).log})")

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from afk.messaging.edges.demo.mail import Finding
+from afk.messaging.edges.demo.texts import number_of
 
 TOP_THEMES = 8
 TOP_QUOTES = 5
@@ -102,7 +103,10 @@ def distinct(findings: Sequence[Finding], top: int = TOP_QUOTES) -> list[Finding
 
 def _summary(findings: Sequence[Finding]) -> str:
     words = sum(f.word_count for f in findings)
-    lines = [f"{_count(len(findings), 'file')} with {_count(words, 'word')}. The most telling:", ""]
+    lines = [
+        f"{number_of(len(findings), 'file')} with {number_of(words, 'word')}. The most telling:",
+        "",
+    ]
     lines += [f"- {quote(f.sentences[0])} (*{_name(f)}*)" for f in distinct(findings)]
     return "\n".join(lines)
 
@@ -112,7 +116,7 @@ def _themes(findings: Sequence[Finding]) -> str:
     if not found:
         return "No term stands out in two files or more."
     return "\n".join(
-        f"- **{quote(word)}**: {_count(times, 'time')} in {_count(files, 'file')}"
+        f"- **{quote(word)}**: {number_of(times, 'time')} in {number_of(files, 'file')}"
         for word, files, times in found
     )
 
@@ -122,8 +126,8 @@ def _section(finding: Finding, *, counts: bool = False) -> str:
     if finding.title != finding.path:
         parts.append(f"**{quote(finding.title)}**")
     if counts:
-        sentences = _count(finding.sentence_count, "sentence")
-        parts.append(f"{_count(finding.word_count, 'word')}, {sentences}.")
+        sentences = number_of(finding.sentence_count, "sentence")
+        parts.append(f"{number_of(finding.word_count, 'word')}, {sentences}.")
     parts += [f"> {quote(sentence)}" for sentence in finding.sentences]
     if finding.terms:
         parts.append("Terms: " + ", ".join(quote(term.word) for term in finding.terms))
@@ -134,10 +138,6 @@ def _section(finding: Finding, *, counts: bool = False) -> str:
 
 def _name(finding: Finding) -> str:
     return quote(label(finding.path))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _join(parts: Iterable[str]) -> str:

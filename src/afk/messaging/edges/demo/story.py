@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from afk.messaging.edges.demo.mail import RESEARCHER
+from afk.messaging.edges.demo.texts import number_of
 
 # Some work is done before the kill, so that a reader sees what is lost and what is not.
 FILES_BEFORE_KILL = 3
@@ -63,11 +64,10 @@ class Story:
     workers: dict[str, Worker] = field(default_factory=dict)
     total: int = 0
     done_before: int = 0
-    sent: bool = False
     finished: set[str] = field(default_factory=set)
     started: int = 0
     killed: Worker | None = None
-    redelivered: int = 0
+    redelivered: set[str] = field(default_factory=set)
     report: str = ""
     failure: str = ""
 
@@ -107,7 +107,8 @@ class Story:
                 self.failure = f"{event.agent}: {event.text}"
             case "gone" if worker.state != "killed":
                 worker.state = "gone"
-                self.failure = self.failure or f"{event.agent} stopped unexpectedly ({event.text})"
+                why = f"{event.agent} stopped unexpectedly ({event.text}); agents.log has more"
+                self.failure = self.failure or why
         return []
 
     def count(self, mailbox: str) -> int:
@@ -116,7 +117,7 @@ class Story:
 
     def doomed(self) -> Worker | None:
         """Who is to be killed now: a researcher in mid-work, once, after some files."""
-        if self.killed or not self.sent or self.started < min(FILES_BEFORE_KILL, self.open):
+        if self.killed or self.started < min(FILES_BEFORE_KILL, self.open):
             return None
         busy = [
             w for w in self.workers.values() if w.state == "working" and w.mailbox == RESEARCHER
@@ -134,10 +135,10 @@ class Story:
         return Line(f"{who} while reading {worker.path}; its lease ends within {lease:g} s", "bad")
 
     def _sent(self, event: Event) -> list[Line]:
-        self.sent, self.total, self.done_before = True, event.total, event.done
+        self.total, self.done_before = event.total, event.done
         if not self.done_before:
-            return [Line(f"coordinator: {_files(self.total)} sent to the researchers")]
-        before = f"{self.done_before} of {_files(self.total)} were already done"
+            return [Line(f"coordinator: {number_of(self.total, 'file')} sent to the researchers")]
+        before = f"{self.done_before} of {number_of(self.total, 'file')} were already done"
         if not self.open:
             return [Line(f"nothing to do twice: {before}", "good")]
         return [Line(f"not done twice: {before}; {self.open} to read", "good")]
@@ -152,7 +153,7 @@ class Story:
         self.started += 1
         if event.attempt == 1:
             return []
-        self.redelivered += 1
+        self.redelivered.add(event.path)
         text = f"{event.path} is delivered again, to {worker.name} (attempt {event.attempt})"
         return [Line(text, "warn")]
 
@@ -163,7 +164,3 @@ class Story:
             return []
         self.finished.add(event.path)
         return [Line(f"{worker.name}: {event.path} read", "quiet")]
-
-
-def _files(number: int) -> str:
-    return f"{number} file{'' if number == 1 else 's'}"

@@ -133,6 +133,11 @@ def score(sentence: str, weights: dict[str, float]) -> float:
     return mean * letters / max(len(sentence), 1)
 
 
+def number_of(count: int, noun: str) -> str:
+    """ "1 file", "1,000 files"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _fallback(text: str) -> list[str]:
     """A file without sentences (a list, a program) speaks through its first lines."""
     lines = (" ".join(line.split())[:MAX_SENTENCE] for line in text.splitlines())

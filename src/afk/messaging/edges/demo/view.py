@@ -56,7 +56,7 @@ class View:
         """The newsroom as it is now; without a live view nothing."""
         if self._live:
             seconds = time.monotonic() - self._began
-            body = Group(agents(story), mailboxes(stats), progress(story, seconds))
+            body = Group(agents(story), "", mailboxes(stats), "", progress(story, seconds))
             self._live.update(Panel(body, title=Text(self._title)), refresh=True)
 
 

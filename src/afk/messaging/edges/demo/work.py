@@ -7,6 +7,8 @@ what happens when the parent dies, however it dies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import sys
 import threading
@@ -91,8 +93,9 @@ async def _handle(
 def say(agent: str, kind: Any, **fields: Any) -> None:
     """One event on standard output, in one write, so that a kill cannot leave half of two."""
     line = msgspec.json.encode(Event(kind=kind, agent=agent, **fields)) + b"\n"
-    sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
+    # Work does not fail because nobody listens any more.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, line)
 
 
 def _stdin_ends() -> asyncio.Event:
@@ -113,6 +116,7 @@ def _stdin_ends() -> asyncio.Event:
 def main() -> None:
     """Read the job and do it; what ends it early is told in one line, anything else in the log."""
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {job.agent} %(message)s")
     try:
         asyncio.run(work(job))
     except* (FolderError, ShelfError, MessagingError) as errors:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from ...lifecycle import room
+from ...lifecycle import DeadReason, room
 from ...records import fingerprint, wire
 from ...store import Accepted, Refusal, Send
 from .rows import Entry
@@ -31,37 +31,49 @@ class Plan:
 
     def add(self, send: Send) -> Refusal | None:
         """Plan one send; a Refusal ends the turn."""
-        known = self._known(send)
-        if known is not None:
-            return known if isinstance(known, Refusal) else self._accept(known)
-        if send.answers is not None:
-            request = self._ledger.rows.get(send.answers)
-            if request is not None and request.awaited:
-                if request.answer is not None or request.state == "cancelled":
-                    return self._accept(Accepted(send.id, ignored=True))
-                return self._step("answer", send)
-            if request is None and send.awaited:
-                return self._accept(Accepted(send.id, ignored=True))
-        if send.dead is not None:
-            return self._step("dead", send)
-        refusal = self._no_place(send)
-        if refusal is None:
-            self._added[send.mailbox] += 1
-            return self._step("mail", send)
-        if not send.alone:
-            return refusal
-        reason: Literal["full", "undeliverable"] = (
-            "full" if refusal.kind == "full" else "undeliverable"
-        )
-        return self._step("dead", replace(send, dead=(reason, refusal.kind)))
+        known = self._known(send) or self._late_answer(send)
+        if isinstance(known, Refusal):
+            return known
+        if known is None:
+            refusal = self._place(send)
+            if refusal is not None:
+                return refusal
+        self.accepted.append(known or Accepted(send.id))
+        return None
+
+    def _late_answer(self, send: Send) -> Accepted | None:
+        """An answer that nobody waits for any more, or that is the second one."""
+        if send.answers is None:
+            return None
+        request = self._ledger.rows.get(send.answers)
+        if request is None:
+            late = send.awaited
+        else:
+            late = request.awaited and (request.answer is not None or request.state == "cancelled")
+        return Accepted(send.id, ignored=True) if late else None
+
+    def _place(self, send: Send) -> Refusal | None:
+        """Where it goes: to its request, to the dead letters, or into the mailbox."""
+        request = self._ledger.rows.get(send.answers) if send.answers is not None else None
+        if request is not None and request.awaited:
+            self._step("answer", send)
+        elif send.dead is not None:
+            self._step("dead", send)
+        else:
+            refusal = self._no_place(send)
+            if refusal is None:
+                self._added[send.mailbox] += 1
+                self._step("mail", send)
+            elif send.alone:
+                reason: DeadReason = "full" if refusal.kind == "full" else "undeliverable"
+                self._step("dead", replace(send, dead=(reason, refusal.kind)))
+            else:
+                return refusal
+        return None
 
     def _step(self, kind: Literal["mail", "answer", "dead"], send: Send) -> None:
         self._planned[send.id] = send
         self.steps.append((kind, send))
-        return self._accept(Accepted(send.id))
-
-    def _accept(self, accepted: Accepted) -> None:
-        self.accepted.append(accepted)
 
     def _known(self, send: Send) -> Accepted | Refusal | None:
         if send.id in self._planned:

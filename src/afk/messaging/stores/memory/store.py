@@ -51,8 +51,8 @@ class InMemoryA2ADeliveryStore:
         """Nothing to open."""
 
     async def close(self) -> None:
-        """Stop the alarm. The messages stay with the object."""
-        if self._alarm is not None:
+        """Stop the alarm, unless another bus over this store waits. The messages stay with it."""
+        if self._alarm is not None and not self._bells:
             self._alarm.cancel()
             self._alarm = None
 

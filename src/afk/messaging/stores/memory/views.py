@@ -85,7 +85,7 @@ def mailbox_stats(
 
 
 def _per_priority(rows: list[Entry]) -> dict[str, int]:
-    counts = {priority: 0 for priority in PRIORITIES} | {"all": len(rows)}
+    counts = dict.fromkeys(PRIORITIES, 0) | {"all": len(rows)}
     for row in rows:
         counts[PRIORITIES[row.rank]] += 1
     return counts

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...errors import UnknownAgentError
-from ...lifecycle import GIVE_BACK, spread, token_of
-from ...store import Batch, Claim, Leased, Turn
+from ...lifecycle import spread, token_of
+from ...store import Batch, Claim, Leased
 from .step import DEAD, LEASED, READY, Step
 
 SEEN = 30.0
@@ -83,6 +83,10 @@ def _grant(
     )
 
 
-def give_back(batch: Batch) -> tuple[Turn, ...]:
-    """The turns that undo a claim nobody waits for any more."""
-    return tuple(Turn(token=leased.token, outcome=GIVE_BACK) for leased in batch.leased)
+def give_back(step: Step, batch: Batch) -> None:
+    """Undo a claim that nobody waits for any more."""
+    for leased in batch.leased:
+        row = step.holder(leased.token or "")
+        if row is not None:
+            step.released.append(leased.token or "")
+            step.line_up(row, step.now, fence=row.fence + 1, attempt=row.attempt - 1)

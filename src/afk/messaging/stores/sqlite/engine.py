@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import MessagingError, StoreError, UsageError
+from ...errors import ConfigurationError, MessagingError, StoreError, UsageError
 from . import file
 from .holding import Holdings
 from .lock import LockFile
@@ -36,19 +36,18 @@ _REOPEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN
 class _Operation:
     """A function waiting for its turn, and who waits for its answer."""
 
-    __slots__ = ("future", "opens", "run", "since", "state", "undo", "writes")
+    __slots__ = ("answer", "future", "opens", "run", "since", "state", "writes")
 
     def __init__(
         self,
         run: Callable[[Step], Any],
         writes: bool,
-        undo: Callable[[Any], None] | None,
         opens: bool,
         future: asyncio.Future[Any],
     ) -> None:
         self.run = run
         self.writes = writes
-        self.undo = undo
+        self.answer: Any = None
         self.opens = opens
         self.future = future
         self.since = time.monotonic()
@@ -95,6 +94,7 @@ class Engine:
         """Open the file and start the thread; ConfigurationError or StoreError if it cannot."""
         self._loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(
             target=self._main, args=(opened,), name=f"afk-sqlite {self.path.name}", daemon=True
         )
@@ -105,52 +105,62 @@ class Engine:
         """Finish what waits, close the file, end the thread."""
         self._stopped = True
         self._queue.put(None)
-        while self._thread.is_alive():
-            await asyncio.sleep(0.001)
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._ended
+        except TimeoutError:
+            log.warning("%s: closed without waiting longer for process %s", self.path, self._owner)
+        else:
+            self._thread.join()
+            self.lock.close()
         if self._watch is not None:
             self._watch.cancel()
-
-    def post(self, run: Callable[[Step], Any]) -> None:
-        """Run an operation that nobody waits for."""
-        if not self._stopped:
-            self._submit(run, True, None, False).add_done_callback(_note_failure)
 
     async def do(
         self,
         run: Callable[[Step], Any],
         *,
         writes: bool = True,
-        undo: Callable[[Any], None] | None = None,
-        opens: bool = False,
+        undo: Callable[[Step, Any], None] | None = None,
     ) -> Any:
-        """Run an operation in its turn. `undo` gets an answer that nobody waits for any more."""
-        future = self._submit(run, writes, undo, opens)
+        """Run an operation in its turn. Cancelled, it does not run if it had not begun; if it
+        had, `undo` gets its answer, before anything that this process asks for later."""
+        operation = self._submit(run, writes)
         try:
-            return await future
+            return await operation.future
         except asyncio.CancelledError:
-            if undo is not None and future.done() and not future.cancelled():
-                # Answered and cancelled in the same tick.
-                if future.exception() is None:
-                    undo(future.result())
+            if not self._withdrawn(operation) and undo is not None:
+                self._submit(lambda step: _undo(operation, undo, step)).future.add_done_callback(
+                    _note_failure
+                )
             raise
 
+    def _withdrawn(self, operation: _Operation) -> bool:
+        with self._mutex:
+            waiting = operation.state == _WAITING
+            if waiting:
+                operation.state = _OVER
+        if waiting:
+            del self._pending[operation]
+        return waiting
+
     def _submit(
-        self,
-        run: Callable[[Step], Any],
-        writes: bool,
-        undo: Callable[[Any], None] | None,
-        opens: bool,
-    ) -> asyncio.Future[Any]:
+        self, run: Callable[[Step], Any], writes: bool = True, opens: bool = False
+    ) -> _Operation:
         if os.getpid() != self._pid:
             raise UsageError(f"{self.path} was opened before a fork; connect again in the child")
         if self._stopped:
             raise UsageError(f"{self.path} is closed")
-        operation = _Operation(run, writes, undo, opens, self._loop.create_future())
+        operation = _Operation(run, writes, opens, self._loop.create_future())
         self._pending[operation] = None
         self._queue.put(operation)
         if self._watch is None:
             self._watch = self._loop.call_later(self._patience, self._give_up)
-        return operation.future
+        return operation
+
+    @property
+    def _owner(self) -> object:
+        return self.lock.holder or "(unknown)"
 
     def _give_up(self) -> None:
         """Fail what has waited too long: unstored if it had not begun, else outcome unknown."""
@@ -168,7 +178,7 @@ class Engine:
             what = (
                 "did not answer; the outcome is unknown"
                 if begun
-                else f"is locked by process {self.lock.holder or '?'}; nothing was stored"
+                else f"is locked by process {self._owner}; nothing was stored"
             )
             if not operation.future.done():
                 operation.future.set_exception(
@@ -182,8 +192,8 @@ class Engine:
             self._pending.pop(operation, None)
             future = operation.future
             if future.done():  # cancelled, or given up
-                if operation.undo is not None and not isinstance(answer, BaseException):
-                    operation.undo(answer)
+                if isinstance(answer, Session):
+                    answer.abandon()
             elif isinstance(answer, BaseException):
                 future.set_exception(answer)
             else:
@@ -200,8 +210,7 @@ class Engine:
             with self.lock.held():
                 self._connect()
         except (MessagingError, OSError, sqlite3.Error) as error:
-            failure = error if isinstance(error, MessagingError) else StoreError(str(error))
-            self._post(_fail, opened, failure)
+            self._post(_fail, opened, self._unopened(error))
             return
         self._post(_succeed, opened)
         try:
@@ -214,7 +223,14 @@ class Engine:
                         self._hold(operation)
         finally:
             self._disconnect()
-            self.lock.close()
+            self._post(_succeed, self._ended)
+
+    def _unopened(self, error: Exception) -> MessagingError:
+        if isinstance(error, MessagingError):
+            return error
+        if isinstance(error, PermissionError):
+            return ConfigurationError(f"{error}; check the permissions of its folder")
+        return self._failure(error)
 
     def _connect(self) -> None:
         self._db = file.connect(self.path, self._synchronous)
@@ -262,7 +278,7 @@ class Engine:
                 answers, step = self._together(group, writes)
             except _CommitError as error:
                 answers, step = [(o, error.failure()) for o in group], None
-            except (sqlite3.Error, MessagingError) as error:
+            except Exception as error:  # noqa: BLE001 - the thread must live on
                 self._recover(error)
                 answers, step = self._one_by_one(group, writes), None
         topics = [] if step is None else step.topics
@@ -291,6 +307,8 @@ class Engine:
         except sqlite3.Error as error:
             self._recover(error)
             raise _CommitError(self.path, error) from error
+        for operation, answer in answers:
+            operation.answer = answer
         self.holdings.apply(step.held, step.released)
         if db.total_changes != before:
             self._count()
@@ -312,11 +330,10 @@ class Engine:
                 answers += self._together([operation], writes)[0]
             except _CommitError as error:
                 answers.append((operation, error.failure()))
-            except sqlite3.Error as error:
+            except Exception as error:  # noqa: BLE001 - the thread must live on
                 self._recover(error)
-                answers.append((operation, StoreError(f"{self.path}: {error}")))
-            except MessagingError as error:  # it could not be opened again
-                answers.append((operation, error))
+                known = isinstance(error, MessagingError)
+                answers.append((operation, error if known else self._failure(error)))
         return answers
 
     def _recover(self, error: Exception) -> None:
@@ -328,6 +345,11 @@ class Engine:
                 self._db.close()
             self._db = None
 
+    def _failure(self, error: Exception) -> StoreError:
+        failure = StoreError(f"{self.path}: {error}")
+        failure.__cause__ = error
+        return failure
+
     def _post(self, call: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who waited
             self._loop.call_soon_threadsafe(call, *arguments)
@@ -336,7 +358,14 @@ class Engine:
 
     async def session(self) -> Session:
         """A transaction opened in its turn; the thread, and every writer, waits until it ends."""
-        session: Session = await self.do(_no_step, undo=Session.abandon, opens=True)
+        operation = self._submit(_no_step, opens=True)
+        try:
+            session: Session = await operation.future
+        except asyncio.CancelledError:
+            future = operation.future
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().abandon()
+            raise
         return session
 
     def _hold(self, operation: _Operation) -> None:
@@ -353,8 +382,7 @@ class Engine:
                 self._db.execute("BEGIN IMMEDIATE")
             except (sqlite3.Error, MessagingError) as error:
                 self._recover(error)
-                failure = StoreError(f"{self.path}: {error}")
-                self._post(self._deliver, [(operation, failure)], [], float("inf"))
+                self._post(self._deliver, [(operation, self._failure(error))], [], float("inf"))
                 return
             session = Session(self._db, self._loop)
             self._post(self._deliver, [(operation, session)], [], float("inf"))
@@ -369,7 +397,7 @@ class Engine:
                 self._post(_succeed, answer, verdict)
             except (sqlite3.Error, MessagingError) as error:
                 self._recover(error)
-                self._post(_fail, answer, StoreError(f"{self.path}: {error}"))
+                self._post(_fail, answer, self._failure(error))
 
 
 class _CommitError(Exception):
@@ -392,6 +420,11 @@ def _answer(operation: _Operation, step: Step) -> Any:
 
 def _no_step(step: Step) -> None:
     """An operation that only opens a session has no step of its own."""
+
+
+def _undo(operation: _Operation, undo: Callable[[Step, Any], None], step: Step) -> None:
+    if operation.answer is not None and not isinstance(operation.answer, BaseException):
+        undo(step, operation.answer)
 
 
 def _note_failure(future: asyncio.Future[Any]) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from msgspec.structs import replace
-
 from ...lifecycle import Again, DeadReason, Done, Extend, Outcome, room
 from ...records import fingerprint, wire
 from ...store import FATE, MAIL, Accepted, Refusal, Send, Turn, Verdict
+from .claim import pass_time
 from .step import (
     BLOCKED,
     CANCELLED,
@@ -19,17 +16,6 @@ from .step import (
     SCHEDULED,
     Held,
     Step,
-)
-from .claim import pass_time
-
-_COLUMNS = (
-    "seq, space, id, mailbox, sender, key, digest, rank, body, state, line, start, due, lease, fence,"
-    " attempt, last, thread, chain, awaited, answer, ttl, until, expires, accepted, leased, settled,"
-    " reason, error, redrives, retention, history, history_max, gone, fade, trim, dead"
-).split(", ")
-_INSERT = (
-    f"INSERT INTO afk_delivery ({', '.join(_COLUMNS)})"
-    f" VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT DO NOTHING"
 )
 
 
@@ -256,4 +242,7 @@ def _insert(step: Step, send: Send, row: Held, **changes: object) -> None:
         "history": send.history,
         "history_max": send.history_max,
     } | changes
-    step.db.execute(_INSERT, [values.get(name) for name in _COLUMNS])
+    step.db.execute(
+        f"INSERT INTO afk_delivery ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
+        tuple(values.values()),
+    )

@@ -7,11 +7,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from ...lifecycle import DeadReason, keeping, parse_token
+from ...lifecycle import DeadReason, State, keeping, parse_token
 from ...store import FATE, MAIL, Box
 
 PENDING, SCHEDULED, LEASED, DONE, DEAD, CANCELLED = range(6)
-STATES = ("pending", "scheduled", "leased", "done", "dead", "cancelled")
+STATES: tuple[State, ...] = ("pending", "scheduled", "leased", "done", "dead", "cancelled")
 READY, BLOCKED = 0, 1
 PURGE = 500
 """Rows let go of in one transaction, at most: it must keep up, and not hold others up."""
@@ -41,8 +41,9 @@ class Held(Struct):
 
 
 _HELD = (
-    "SELECT seq, id, mailbox, state, line, start, lease, fence, attempt, last, thread, until, error,"
-    " key IS NOT NULL OR awaited > 0, history, retention, history_max, awaited FROM afk_delivery"
+    "SELECT seq, id, mailbox, state, line, start, lease, fence, attempt, last, thread, until,"
+    " error, key IS NOT NULL OR awaited > 0, history, retention, history_max, awaited"
+    " FROM afk_delivery"
 )
 
 
@@ -114,10 +115,8 @@ class Step:
                 del self._shelves[name]
             elif shelf is not None:
                 shelf.open = counts[name]
-        for grown, mark in zip(
-            (self.topics, self.died, self.held, self.released), marks, strict=True
-        ):
-            del grown[mark:]
+        topics, died, held, released = marks
+        del self.topics[topics:], self.died[died:], self.held[held:], self.released[released:]
 
     def obituaries(self) -> tuple[str, ...]:
         """Who died since this was last asked."""
@@ -196,7 +195,7 @@ class Step:
         if state == DEAD:
             self.died.append(row.id)
         keep = keeping(
-            STATES[state],  # type: ignore[arg-type]
+            STATES[state],
             reason,
             self.now,
             history=row.history,

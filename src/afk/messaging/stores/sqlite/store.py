@@ -126,15 +126,8 @@ class SQLiteA2ADeliveryStore:
 
     async def claim(self, request: Claim) -> Batch:
         """Let time pass, then lease the first ready messages."""
-        batch: Batch = await self._engine.do(
-            lambda step: claim(step, request), undo=self._give_back
-        )
+        batch: Batch = await self._engine.do(lambda step: claim(step, request), undo=give_back)
         return batch
-
-    def _give_back(self, batch: Batch) -> None:
-        turns = give_back(batch)
-        if turns:
-            self._engine.post(lambda step: take_turns(step, turns))
 
     async def bind(self, box: Box) -> Box:
         """Create the mailbox, or return it as it was created."""

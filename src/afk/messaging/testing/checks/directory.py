@@ -278,7 +278,7 @@ async def check_stats_count_each_mailbox(subject: Subject) -> None:
     async with subject.bus() as bus:
         ada, bob = await bus.register("ada"), await bus.register("bob")
         for priority in ("urgent", "low", "low", "normal"):
-            await ada.send("bob", "x", priority=priority)  # type: ignore[arg-type]
+            await ada.send("bob", "x", priority=priority)
         await ada.send("bob", "later", delay=1000)
         await (await claimed(bob)).reject("no")
         await claimed(bob)

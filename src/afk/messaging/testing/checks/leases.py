@@ -335,3 +335,18 @@ async def check_waiting_for_mail_ends_in_time(subject: Subject) -> None:
         message = await waiting
         assert message is not None
         assert message.content == "now"
+
+
+async def check_a_closed_bus_leaves_others_waiting(subject: Subject) -> None:
+    """Closing one bus does not put another to sleep: what becomes due still wakes its consumer."""
+    async with subject.bus() as bus:
+        other = subject.bus()
+        bob, _ = await bus.register("bob"), await other.register("bob")
+        await bob.send("bob", "late", delay=0.2)
+        waiting = asyncio.create_task(bob.receive(timeout=PATIENCE))
+        await asyncio.sleep(0.05)
+        await other.aclose()
+        async with asyncio.timeout(PATIENCE / 2):
+            message = await waiting
+        assert message is not None
+        assert message.content == "late"

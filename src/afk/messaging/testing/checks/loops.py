@@ -38,14 +38,14 @@ async def check_sends_inside_a_handler_follow_from_its_message(subject: Subject)
     correlation id on, and one hop more."""
     done = asyncio.Event()
 
-    async def handler(delivery: Delivery[AgentMessage]) -> None:
+    async def handler(_: Delivery[AgentMessage]) -> None:
         await bob.send("eve", "sent")
         await bob.broadcast("told")
         await bob.request("kim", "asked", timeout=PATIENCE)
         done.set()
 
-    async def answer(delivery: Delivery[AgentMessage]) -> str:
-        return "answered"
+    async def answer(delivery: Delivery[AgentMessage]) -> str | None:
+        return "answered" if delivery.message.content == "asked" else None
 
     async with subject.bus() as bus:
         ada, bob = await bus.register("ada"), await bus.register("bob")

@@ -1,0 +1,1 @@
+"""Measures afk.messaging: `python -m benchmarks [PART...] [--quick]`."""

@@ -1,0 +1,124 @@
+"""The workloads over a plain sqlite3 table, as durable as the library (WAL, synchronous FULL).
+
+`batch` is how many messages a claim and a delete take in one commit, and, in W1b and W5, an
+insert too: a sender that awaits each send cannot batch.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..buses import payload, percentile
+from ..runner import Answer
+
+_CLAIM = (
+    "UPDATE message SET leased = ? WHERE id IN (SELECT id FROM message"
+    " WHERE mailbox = ? AND leased IS NULL ORDER BY id LIMIT ?) RETURNING id, body"
+)
+
+
+class _Table:
+    """Every method is one commit."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=FULL")
+        self.db.execute(
+            "CREATE TABLE message (id INTEGER PRIMARY KEY, mailbox TEXT, body BLOB, leased REAL)"
+        )
+        self.db.execute("CREATE INDEX line ON message (mailbox, id) WHERE leased IS NULL")
+
+    def insert(self, mailboxes: list[str], contents: list[dict[str, Any]]) -> None:
+        rows = [
+            (mailbox, json.dumps(content).encode())
+            for mailbox, content in zip(mailboxes, contents, strict=True)
+        ]
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.executemany("INSERT INTO message (mailbox, body) VALUES (?, ?)", rows)
+        self.db.execute("COMMIT")
+
+    def claim(self, mailbox: str, limit: int) -> list[tuple[int, dict[str, Any]]]:
+        rows = self.db.execute(_CLAIM, (time.time() + 30, mailbox, limit)).fetchall()
+        return sorted((number, json.loads(body)) for number, body in rows)
+
+    def delete(self, rows: list[tuple[int, dict[str, Any]]]) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.executemany("DELETE FROM message WHERE id = ?", [row[:1] for row in rows])
+        self.db.execute("COMMIT")
+
+    def take(self, mailbox: str, limit: int) -> int:
+        rows = self.claim(mailbox, limit)
+        self.delete(rows)
+        return len(rows)
+
+
+@contextmanager
+def _fresh() -> Iterator[_Table]:
+    with tempfile.TemporaryDirectory(prefix="afk-bench-") as folder:
+        table = _Table(Path(folder) / "plain.db")
+        yield table
+        table.db.close()
+
+
+async def stream(count: int, batch: int, together: bool = False) -> AsyncIterator[Answer]:
+    """W1, W3; with `together`, sends are batched too: W1b, W5."""
+    with _fresh() as table:
+        begin = time.perf_counter()
+        for first in range(0, count, batch):
+            numbers = range(first, min(first + batch, count))
+            if together:
+                table.insert(["receiver"] * len(numbers), [payload(n) for n in numbers])
+            else:
+                for number in numbers:
+                    table.insert(["receiver"], [payload(number)])
+            assert table.take("receiver", batch) == len(numbers)
+        yield {"value": count / (time.perf_counter() - begin)}
+
+
+async def drain(count: int, batch: int) -> AsyncIterator[Answer]:
+    """W5."""
+    with _fresh() as table:
+        begin = time.perf_counter()
+        for first in range(0, count, batch):
+            numbers = range(first, min(first + batch, count))
+            table.insert(["receiver"] * len(numbers), [payload(n) for n in numbers])
+        while table.take("receiver", batch):
+            pass
+        yield {"value": count / (time.perf_counter() - begin)}
+
+
+async def round_trip(count: int) -> AsyncIterator[Answer]:
+    """W2: six commits, which nothing could batch."""
+    with _fresh() as table:
+        took = []
+        for number in range(count):
+            begin = time.perf_counter()
+            table.insert(["receiver"], [payload(number)])
+            rows = table.claim("receiver", 1)
+            table.delete(rows)
+            table.insert(["sender"], [rows[0][1]])
+            table.take("sender", 1)
+            took.append(time.perf_counter() - begin)
+        yield {"value": percentile(took, 0.5) * 1e6}
+
+
+async def broadcast(count: int, agents: int, batch: int) -> AsyncIterator[Answer]:
+    """W4: copies in commits of `batch`; each reader takes its own."""
+    with _fresh() as table:
+        names = [f"agent-{number}" for number in range(agents)]
+        begin = time.perf_counter()
+        for number in range(count):
+            for first in range(0, agents, batch):
+                some = names[first : first + batch]
+                table.insert(some, [payload(number)] * len(some))
+            for name in names:
+                table.take(name, batch)
+        yield {"value": count * agents / (time.perf_counter() - begin)}

@@ -1,0 +1,1 @@
+"""What can be measured; each part has `measure(quick) -> Result`."""

@@ -1,0 +1,53 @@
+"""The figures as a document."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+
+from .figures import HEAD, Result, markdown_table
+from .reasons import ABOUT, WHY
+
+_INTRO = """\
+# Figures
+
+Measured with `make bench`, which runs `python -m benchmarks`; this page is written by it
+(`--report docs/figures.md`). The machine: {cores} cores, {system}, Python {python}, SQLite {sqlite}, a
+local disk that other work shares. Its absolute numbers drift by a factor of two within the hour, so
+read the ratios: what is compared ran in the same rounds, in turns, each time in a fresh process.
+A figure is the median of the rounds, with the least and the greatest in brackets. Everything is at
+its default (keys, leases, history, `disk` durability) unless a line says otherwise; a message is a
+dict of about 200 bytes as JSON.
+"""
+
+
+def document(results: dict[str, Result]) -> str:
+    """All parts measured, with their goals, and why one is missed."""
+    parts = [
+        _INTRO.format(
+            cores=os.cpu_count(),
+            system=platform.system(),
+            python=platform.python_version(),
+            sqlite=sqlite3.sqlite_version,
+        )
+    ]
+    parts += [_part(name, result) for name, result in results.items()]
+    return "\n".join(parts)
+
+
+def _part(name: str, result: Result) -> str:
+    title, about = ABOUT[name]
+    lines = [f"## {title}\n", f"`python -m benchmarks {name}`. {about}\n"]
+    lines.append(markdown_table(HEAD, [figure.cells() for figure in result.figures]) + "\n")
+    for table in result.tables:
+        lines += [f"{table.title}:\n", markdown_table(table.head, table.rows) + "\n"]
+    missed = [figure.name for figure in result.figures if figure.met is False]
+    why = [text for starts, text in WHY[name].items() if any(map(_starts(starts), missed))]
+    if why:
+        lines += ["Missed, and why:\n", *[f"- {text}" for text in why], ""]
+    return "\n".join(lines)
+
+
+def _starts(start: str):  # type: ignore[no-untyped-def]
+    return lambda name: name.startswith(start)

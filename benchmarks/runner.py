@@ -1,0 +1,83 @@
+"""Measurements in processes of their own, and the rounds they take turns in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An async generator, named `module:function` under `benchmarks`, and its arguments."""
+
+    target: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def command(self) -> list[str]:
+        """What starts its process."""
+        target = f"benchmarks.{self.target}"
+        worker = [sys.executable, "-m", "benchmarks.worker"]
+        return [*worker, target, json.dumps(self.arguments)]
+
+
+class Process:
+    """A job's process, which answers when asked."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._process = subprocess.Popen(
+            job.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self) -> Answer:
+        """Start the next answer, and wait for it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._job} failed, see above")
+        answer: Answer = json.loads(line)
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def once(job: Job) -> Answer:
+    """The first answer of a fresh process."""
+    with Process(job) as process:
+        return process.ask()
+
+
+def rounds(jobs: Mapping[str, Job], count: int) -> dict[str, list[Answer]]:
+    """Each job `count` times, in a fresh process each time, in turns."""
+    answers: dict[str, list[Answer]] = {name: [] for name in jobs}
+    for turn in range(count):
+        for name, job in jobs.items():
+            say(f"round {turn + 1} of {count}: {name}")
+            answers[name].append(once(job))
+    return answers
+
+
+def say(text: str) -> None:
+    """Progress, apart from what was found."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,482 @@
+"""serve: what it claims, how it ends, and what no handler and no store can do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from afk.messaging import (
+    AgentMessage,
+    ConfigurationError,
+    Delivery,
+    InMemoryA2ADeliveryStore,
+    LeaseLostError,
+    MessageBus,
+    Receipt,
+    Reject,
+    Retry,
+    RetryPolicy,
+    StoreError,
+    UnknownAgentError,
+)
+from afk.messaging.store import Batch, Claim, Turn, Verdict
+from afk.messaging.testing.steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
+
+Handler = Callable[[Delivery[AgentMessage]], Awaitable[Any]]
+
+
+class Failing(InMemoryA2ADeliveryStore):
+    """A memory store whose verbs fail so many times first: lost before or after it took effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = {"claim": 0, "put": 0, "put, answer lost": 0}
+        self.calls = 0
+
+    def _fail(self, verb: str) -> None:
+        self.calls += 1
+        if self.failures[verb]:
+            self.failures[verb] -= 1
+            raise StoreError(f"{verb} failed")
+
+    async def claim(self, claim: Claim) -> Batch:
+        self._fail("claim")
+        return await super().claim(claim)
+
+    async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+        self._fail("put")
+        verdicts = await super().put(turns)
+        self._fail("put, answer lost")
+        return verdicts
+
+
+async def nothing(delivery: Delivery[AgentMessage]) -> None:
+    """A handler that is done at once."""
+
+
+async def settled(receipts: list[Receipt[AgentMessage]]) -> list[str]:
+    return [await receipt.settled(PATIENCE) for receipt in receipts]
+
+
+# -- concurrency -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 3, 50])
+async def test_as_many_handlers_run_as_asked_for(limit: int) -> None:
+    running = most = 0
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        receipts = [await bob.send("bob", n) for n in range(20)]
+        async with serving(bob, handler, concurrency=limit):
+            assert await settled(receipts) == ["done"] * 20
+    assert most == min(limit, 20)
+
+
+async def test_a_slow_handler_does_not_hold_up_the_others() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        await asyncio.sleep(PATIENCE if delivery.message.content == "slow" else 0)
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "slow")
+        async with serving(bob, handler, concurrency=2, grace=0):
+            receipts = [await bob.send("bob", n) for n in range(20)]
+            assert await settled(receipts) == ["done"] * 20
+
+
+async def test_nothing_is_claimed_while_all_hands_are_busy() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        await asyncio.sleep(PATIENCE)
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        for n in range(5):
+            await bob.send("bob", n)
+        async with serving(bob, handler, concurrency=2, grace=0):
+            await asyncio.sleep(0.02)
+            stats = (await bus.stats())["bob"]
+            assert (stats.leased, stats.pending["all"]) == (2, 3)
+
+
+# -- ending ------------------------------------------------------------------------------
+
+
+async def test_drain_waits_for_handlers_and_claims_no_more() -> None:
+    finished: list[Any] = []
+
+    async def handler(delivery: Delivery[AgentMessage]) -> str:
+        await asyncio.sleep(0.05)
+        finished.append(delivery.message.content)
+        return "answer"
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        for n in range(5):
+            await ada.send("bob", n)
+        async with serving(bob, handler, concurrency=2, grace=PATIENCE):
+            await asyncio.sleep(0.01)
+        assert finished == [0, 1]
+        assert await contents(bob) == [2, 3, 4]
+        assert await contents(ada) == ["answer", "answer"]
+
+
+async def test_drain_ends_with_grace() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        await asyncio.sleep(PATIENCE)
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        for n in range(3):
+            await bob.send("bob", n)
+        async with serving(bob, handler, concurrency=2, grace=0.1):
+            await asyncio.sleep(0.01)
+            start = time.monotonic()
+        assert 0.1 <= time.monotonic() - start < PATIENCE / 4
+        held = [await claimed(bob) for _ in range(3)]
+        assert [(d.message.content, d.attempt) for d in held] == [(0, 1), (1, 1), (2, 1)]
+
+
+async def test_a_second_cancel_ends_the_grace() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        await asyncio.sleep(PATIENCE)
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "work")
+        async with serving(bob, handler, grace=PATIENCE) as task, asyncio.timeout(PATIENCE / 4):
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.sleep(0.01)
+            assert not task.done()
+            task.cancel()
+            await asyncio.wait({task})
+        assert (await claimed(bob)).attempt == 1
+
+
+async def test_a_handler_may_finish_although_cancelled() -> None:
+    """A handler that catches the cancellation and returns has finished its work."""
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        try:
+            await asyncio.sleep(PATIENCE)
+        except asyncio.CancelledError:
+            await delivery.send("bob", "saved")
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        receipt = await bob.send("bob", "work")
+        async with serving(bob, handler, grace=0):
+            await asyncio.sleep(0.01)
+        assert await receipt.status() == "done"
+        assert await contents(bob) == ["saved"]
+
+
+async def test_serve_can_be_started_again() -> None:
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        for _ in range(3):
+            receipt = await bob.send("bob", "work")
+            async with serving(bob, nothing):
+                assert await receipt.settled(PATIENCE) == "done"
+
+
+# -- what a handler may do ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), ZeroDivisionError(), KeyError("k"), TimeoutError(), Exception()]
+)
+async def test_no_exception_ends_the_worker(error: Exception) -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        raise error
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        receipts = [await bob.send("bob", n) for n in range(3)]
+        async with serving(bob, handler, retry=RetryPolicy(max_attempts=2, base=0)):
+            assert await settled(receipts) == ["dead"] * 3
+        for letter in await bus.dead_letters():
+            assert letter.attempts == 2
+            assert type(error).__name__ in letter.error
+
+
+async def test_a_handler_that_cancels_itself_fails_no_one_else() -> None:
+    seen: list[int] = []
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        seen.append(delivery.attempt)
+        if len(seen) == 1:
+            raise asyncio.CancelledError
+
+    async with MessageBus(InMemoryA2ADeliveryStore(), retry=AT_ONCE) as bus:
+        bob = await bus.register("bob")
+        receipt = await bob.send("bob", "work")
+        async with serving(bob, handler):
+            assert await receipt.settled(PATIENCE) == "done"
+    assert seen == [1, 1]
+
+
+async def test_a_time_out_cancels_the_handler() -> None:
+    ended: list[str] = []
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            ended.append("cancelled")
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        receipt = await bob.send("bob", "work")
+        async with serving(bob, handler, timeout=0.02, retry=RetryPolicy(max_attempts=1)):
+            assert await receipt.settled(PATIENCE) == "dead"
+        [letter] = await bus.dead_letters()
+        assert letter.error == "TimeoutError: the handler took longer than 0.02 s"
+    assert ended == ["cancelled"]
+
+
+async def test_retry_waits_as_long_as_it_says() -> None:
+    times: list[float] = []
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        times.append(time.monotonic())
+        if delivery.attempt == 1:
+            raise Retry(0.1)
+
+    async with MessageBus(InMemoryA2ADeliveryStore(), retry=AT_ONCE) as bus:
+        bob = await bus.register("bob")
+        receipt = await bob.send("bob", "work")
+        async with serving(bob, handler):
+            assert await receipt.settled(PATIENCE) == "done"
+    assert times[1] - times[0] >= 0.1
+
+
+async def test_retry_counts_to_the_end_and_reject_ends_at_once() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        raise Retry(0) if delivery.message.content == "retry" else Reject("no good")
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        receipts = [await bob.send("bob", content) for content in ("retry", "reject")]
+        async with serving(bob, handler):
+            assert await settled(receipts) == ["dead", "dead"]
+        letters = {x.message.content: x for x in await bus.dead_letters() if x.message}
+        assert (letters["retry"].reason, letters["retry"].attempts) == ("exhausted", 5)
+        assert (letters["reject"].reason, letters["reject"].error) == ("rejected", "no good")
+
+
+async def test_a_handler_may_settle_by_itself() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> str:
+        await (delivery.reject("by hand") if delivery.message.content else delivery.ack())
+        return "answer"
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        receipts = [await ada.send("bob", n) for n in range(2)]
+        async with serving(bob, handler):
+            assert await settled(receipts) == ["done", "dead"]
+            message = await ada.receive(timeout=PATIENCE)
+        assert message is not None
+        assert message.content == "answer"
+
+
+async def test_a_lease_lost_to_another_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> str:
+        if delivery.attempt == 1:
+            twin = await bob.resume(delivery.token)
+            await twin.nack(delay=0)  # as if the lease had ended
+            second = await claimed(bob)
+            await second.ack()
+        return "never"
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        receipt = await ada.send("bob", "work")
+        async with serving(bob, handler) as task:
+            await until(lambda: "not settled" in caplog.text, "the loss is logged")
+            assert not task.done()
+        assert await receipt.status() == "done"
+        assert await contents(ada) == []
+
+
+async def test_a_plain_function_is_no_handler() -> None:
+    def handler(delivery: Delivery[AgentMessage]) -> None:
+        raise AssertionError("called")
+
+    class Callable_:  # noqa: N801 - stands for any object with an async __call__
+        async def __call__(self, delivery: Delivery[AgentMessage]) -> None: ...
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        with pytest.raises(ConfigurationError, match="async"):
+            await bob.serve(handler)  # type: ignore[arg-type]
+        receipt = await bob.send("bob", "work")
+        async with serving(bob, Callable_()):
+            assert await receipt.settled(PATIENCE) == "done"
+
+
+@pytest.mark.parametrize(
+    "options", [{"concurrency": 0}, {"timeout": 0}, {"lease": -1}, {"grace": -1}]
+)
+async def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        with pytest.raises(ConfigurationError):
+            await bob.serve(nothing, **options)
+
+
+async def test_an_unregistered_name_cannot_be_served() -> None:
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        await bus.unregister("bob")
+        with pytest.raises(UnknownAgentError):
+            await bob.serve(nothing)
+
+
+# -- answers -----------------------------------------------------------------------------
+
+
+async def test_two_agents_do_not_thank_each_other_for_ever() -> None:
+    seen: list[Any] = []
+
+    async def handler(delivery: Delivery[AgentMessage]) -> str:
+        seen.append((delivery.message.sender, delivery.message.content))
+        return "thank you"
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        async with serving(ada, handler), serving(bob, handler):
+            await ada.send("bob", "hello")
+            await until(lambda: len(seen) == 2, "the answer is handled")
+            await asyncio.sleep(0.02)
+    assert seen == [("ada", "hello"), ("bob", "thank you")]
+
+
+async def test_an_answer_that_cannot_be_stored_is_a_dead_letter() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> Any:
+        return delivery.message.content
+
+    async with MessageBus(InMemoryA2ADeliveryStore(), max_bytes=2000) as bus:
+        ada, bob = await bus.register("ada", capacity=1), await bus.register("bob")
+        await ada.send("ada", "fills it")
+        full = await ada.send("bob", "to a full mailbox")
+        gone = await bus.deliver(AgentMessage("nobody", "bob", "to nobody"))
+        async with serving(bob, handler):
+            assert await settled([full, gone]) == ["done", "done"]
+        letters = {x.agent: x for x in await bus.dead_letters()}
+        assert letters["nobody"].reason == "undeliverable"
+        assert letters["ada"].reason == "undeliverable"
+        assert letters["ada"].message is not None
+        assert letters["ada"].message.content == "to a full mailbox"
+
+
+async def test_an_answer_that_is_not_json_fails_the_attempt() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> Any:
+        return {"a": object()}
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        receipt = await ada.send("bob", "work")
+        async with serving(bob, handler, retry=AT_ONCE):
+            assert await receipt.settled(PATIENCE) == "dead"
+        [letter] = await bus.dead_letters()
+        assert "content" in letter.error
+
+
+# -- a store that fails ------------------------------------------------------------------
+
+
+async def test_a_store_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    store = Failing()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob")
+        receipt = await bob.send("bob", "work")
+        store.failures = {"claim": 2, "put": 2, "put, answer lost": 0}
+        with caplog.at_level(logging.WARNING, "afk.messaging"):
+            async with serving(bob, nothing):
+                await until(lambda: not any(store.failures.values()), "all failures were met")
+                assert await receipt.settled(PATIENCE) == "done"
+    assert caplog.text.count("the store failed, trying again") == 4
+
+
+async def test_a_failing_store_is_not_hammered() -> None:
+    store = Failing()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob")
+        store.failures["claim"] = 1_000_000
+        async with serving(bob, nothing):
+            await asyncio.sleep(0.3)
+            assert store.calls < 40
+
+
+async def test_a_settle_whose_answer_was_lost_is_done_once() -> None:
+    """The outcome is unknown, so it is settled again, which is refused; the sends left once."""
+    store = Failing()
+
+    async def handler(delivery: Delivery[AgentMessage]) -> str:
+        await delivery.send("ada", "sent")
+        store.failures["put, answer lost"] = 1
+        return "answer"
+
+    async with MessageBus(store) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        receipt = await ada.send("bob", "work")
+        async with serving(bob, handler):
+            await until(lambda: store.failures["put, answer lost"] == 0, "the answer was lost")
+            assert await receipt.settled(PATIENCE) == "done"
+        assert await contents(ada) == ["sent", "answer"]
+
+
+async def test_a_lost_ack_after_receive_is_tried_again() -> None:
+    """`receive` of typed content settles after the fact; that settle may fail once."""
+    store = Failing()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob", type=int)
+        receipt = await bob.send("bob", 7)
+        store.failures["put"] = 1
+        message = await bob.receive(timeout=PATIENCE)
+        assert message is not None
+        with pytest.raises(StoreError):
+            await bob.send("bob", 8)
+        await bob.send("bob", 9)
+        assert await receipt.status() == "done"
+
+
+async def test_a_store_error_says_what_to_send_again() -> None:
+    store = Failing()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob")
+        store.failures["put, answer lost"] = 1
+        with pytest.raises(StoreError) as lost:
+            await bob.send("bob", "work", idempotency_key="k")
+        assert (lost.value.key, lost.value.message.content) == ("k", "work")
+        again = await bob.send("bob", "work", idempotency_key="k")
+        assert again.duplicate
+        assert await contents(bob) == ["work"]
+
+
+async def test_a_bare_delivery_shows_the_stores_error() -> None:
+    store = Failing()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "work")
+        delivery = await claimed(bob)
+        store.failures["put"] = 1
+        with pytest.raises(StoreError):
+            await delivery.ack()
+        await delivery.ack()
+        with pytest.raises(LeaseLostError):
+            await delivery.ack()
