@@ -13,8 +13,8 @@ _INTRO = """\
 # Figures
 
 Measured with `make bench`, which runs `python -m benchmarks`; this page is written by it
-(`--report docs/figures.md`). The machine: {cores} cores, {system}, Python {python}, SQLite {sqlite}, a
-local disk that other work shares. Its absolute numbers drift by a factor of two within the hour, so
+(`--report docs/figures.md`). The machine: {cores} cores, {system}, Python {python},
+SQLite {sqlite}, a local disk, all shared with other work. Its absolute numbers drift by a factor of two within the hour, so
 read the ratios: what is compared ran in the same rounds, in turns, each time in a fresh process.
 A figure is the median of the rounds, with the least and the greatest in brackets. Everything is at
 its default (keys, leases, history, `disk` durability) unless a line says otherwise; a message is a

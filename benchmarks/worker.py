@@ -15,7 +15,7 @@ import sys
 async def _main(target: str, arguments: str) -> None:
     module, _, name = target.partition(":")
     answers = getattr(importlib.import_module(module), name)(**json.loads(arguments))
-    while sys.stdin.readline():  # noqa: ASYNC251 - between two answers nothing else is to run
+    while sys.stdin.readline():  # blocks: between two answers nothing is measured
         answer = await anext(answers, None)
         print(json.dumps(answer), flush=True)
     await answers.aclose()

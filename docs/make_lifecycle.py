@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from afk.messaging.lifecycle import FINAL, TRANSITIONS
+from afk.messaging.lifecycle import TRANSITIONS
 
 PAGE = Path(__file__).with_name("lifecycle.md")
 START, END = "<!-- made by docs/make_lifecycle.py -->\n", "<!-- end -->"
@@ -24,7 +24,8 @@ def diagram() -> str:
         f"    {state or '[*]'} --> {following}: {' / '.join(labels)}"
         for (state, following), labels in events.items()
     ]
-    lines += [f"    {state} --> [*]" for state in sorted(FINAL)]
+    left = {state for state, _ in TRANSITIONS}
+    lines += [f"    {state} --> [*]" for state in sorted(set(TRANSITIONS.values()) - left)]
     return "\n".join([*lines, "```", ""])
 
 

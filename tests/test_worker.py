@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,11 +23,10 @@ from afk.messaging import (
     RetryPolicy,
     StoreError,
     UnknownAgentError,
+    UsageError,
 )
 from afk.messaging.store import Batch, Claim, Turn, Verdict
 from afk.messaging.testing.steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
-
-Handler = Callable[[Delivery[AgentMessage]], Awaitable[Any]]
 
 
 class Failing(InMemoryA2ADeliveryStore):
@@ -312,20 +311,22 @@ async def test_a_lease_lost_to_another_is_only_logged(caplog: pytest.LogCaptureF
         assert await contents(ada) == []
 
 
-async def test_a_plain_function_is_no_handler() -> None:
-    def handler(delivery: Delivery[AgentMessage]) -> None:
-        raise AssertionError("called")
-
-    class Callable_:  # noqa: N801 - stands for any object with an async __call__
+async def test_any_async_callable_is_a_handler() -> None:
+    class Agent:
         async def __call__(self, delivery: Delivery[AgentMessage]) -> None: ...
 
+        async def handle(self, name: str, delivery: Delivery[AgentMessage]) -> None: ...
+
+    agent = Agent()
+    handlers = [agent, partial(agent.handle, "x"), lambda d: agent.handle("x", d)]
     async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
         bob = await bus.register("bob")
+        for handler in handlers:
+            receipt = await bob.send("bob", "work")
+            async with serving(bob, handler):
+                assert await receipt.settled(PATIENCE) == "done"
         with pytest.raises(ConfigurationError, match="async"):
-            await bob.serve(handler)  # type: ignore[arg-type]
-        receipt = await bob.send("bob", "work")
-        async with serving(bob, Callable_()):
-            assert await receipt.settled(PATIENCE) == "done"
+            await bob.serve("no function")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -344,6 +345,24 @@ async def test_an_unregistered_name_cannot_be_served() -> None:
         await bus.unregister("bob")
         with pytest.raises(UnknownAgentError):
             await bob.serve(nothing)
+
+
+async def test_closing_the_bus_ends_the_worker() -> None:
+    async def handler(delivery: Delivery[AgentMessage]) -> str:
+        await asyncio.sleep(0.05)
+        return "too late"
+
+    bus = MessageBus(InMemoryA2ADeliveryStore())
+    bob = await bus.register("bob")
+    await bob.send("bob", "work")
+    task = asyncio.create_task(bob.serve(handler))
+    await asyncio.sleep(0.01)
+    start = time.monotonic()
+    await bus.aclose()
+    with pytest.raises(UsageError, match="closed"):
+        async with asyncio.timeout(PATIENCE):
+            await task
+    assert time.monotonic() - start < PATIENCE / 4
 
 
 # -- answers -----------------------------------------------------------------------------

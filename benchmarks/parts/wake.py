@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -25,7 +24,7 @@ GAP = 0.02
 
 async def waiter(path: str, mailboxes: int) -> AsyncIterator[Answer]:
     """First that it waits; then when, on the clock all processes share, each message came."""
-    async with connect(f"sqlite:///{path}") as bus, asyncio.TaskGroup() as group:
+    async with connect(f"sqlite:///{path}") as bus:
         arrived: list[int] = []
 
         async def read(mailbox: AgentMailbox) -> None:
@@ -37,14 +36,14 @@ async def waiter(path: str, mailboxes: int) -> AsyncIterator[Answer]:
                     return
 
         boxes = [await bus.register(f"agent-{number}") for number in range(mailboxes)]
-        last = group.create_task(read(boxes[0]))
-        idle = [group.create_task(read(box)) for box in boxes[1:]]
+        first, *others = [asyncio.create_task(read(box)) for box in boxes]
         await asyncio.sleep(1)
         yield {"ready": True}
-        await last
-        yield {"arrived": arrived}
-        for task in idle:
+        await first
+        for task in others:
             task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        yield {"arrived": arrived}
 
 
 async def wake(count: int, mailboxes: int) -> AsyncIterator[Answer]:
@@ -116,8 +115,7 @@ async def bystander(mailboxes: int, seconds: float) -> AsyncIterator[Answer]:
             cpu, begin = time.process_time(), time.monotonic()
             await asyncio.sleep(seconds)
             yield {"value": 100 * (time.process_time() - cpu) / (time.monotonic() - begin)}
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+            process.terminate()
             await process.wait()
             for task in tasks:
                 task.cancel()

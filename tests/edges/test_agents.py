@@ -12,7 +12,15 @@ import pytest
 
 from afk.messaging import AgentMessage, Delivery, MessageBus, RetryPolicy, Trace, connect
 from afk.messaging.edges.demo import agents, report
-from afk.messaging.edges.demo.mail import COORDINATOR, MAILBOXES, RESEARCHER, WRITER, Published
+from afk.messaging.edges.demo.mail import (
+    COORDINATOR,
+    MAILBOXES,
+    RESEARCHER,
+    WRITER,
+    Published,
+    pack,
+    unpack,
+)
 from afk.messaging.edges.demo.shelf import Shelf
 
 AT_ONCE = RetryPolicy(base=0.0)
@@ -83,6 +91,12 @@ async def test_though_every_message_is_handled_twice_each_file_is_used_once(
     assert sent.count((WRITER, "editor")) == 2  # the draft, and the answer to the editor
     assert sent.count(("editor", COORDINATOR)) == 1
     assert await bus.dead_letters() == []
+
+
+def test_mail_travels_with_its_kind_last() -> None:
+    mail = Published("edition", "report.md", 3)
+    assert list(pack(mail)) == ["edition", "report", "files", "kind"]
+    assert unpack(pack(mail), Published) == mail
 
 
 async def test_the_same_folder_again_sends_nothing(bus: MessageBus, desk: agents.Desk) -> None:

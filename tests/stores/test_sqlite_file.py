@@ -223,7 +223,7 @@ asyncio.run(main())
 async def test_a_full_disk_fails_the_send_and_works_again(tmp_path: Path) -> None:
     async with SQLiteMessageBus(tmp_path / "mail.db") as bus:
         mailbox = await bus.register("a")
-        db = bus._core.store._engine._db
+        db = bus._core.store._engine.writer._db
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {pages + 100}")
         sent = 0

@@ -8,6 +8,10 @@ against it and the diagram in the docs is drawn from it.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
+from operator import itemgetter
 from typing import Literal
 
 from msgspec import Struct
@@ -35,12 +39,17 @@ TRANSITIONS: dict[tuple[State | None, str], State] = {
     ("scheduled", "expire"): "dead",
     ("scheduled", "unregister"): "dead",
     ("scheduled", "cancel"): "cancelled",
-    ("scheduled", "late settle"): "done",
+    ("scheduled", "late ack"): "done",
+    ("scheduled", "late reject"): "dead",
+    ("scheduled", "late extend"): "leased",
     ("pending", "claim"): "leased",
     ("pending", "expire"): "dead",
     ("pending", "unregister"): "dead",
     ("pending", "cancel"): "cancelled",
-    ("pending", "late settle"): "done",
+    ("pending", "late ack"): "done",
+    ("pending", "late nack"): "scheduled",
+    ("pending", "late reject"): "dead",
+    ("pending", "late extend"): "leased",
     ("leased", "ack"): "done",
     ("leased", "give back"): "pending",
     ("leased", "nack or lease end"): "scheduled",
@@ -48,7 +57,8 @@ TRANSITIONS: dict[tuple[State | None, str], State] = {
     ("dead", "redrive"): "pending",
     ("dead", "discard"): "cancelled",
 }
-"""(state, event) -> state. None is a message not yet accepted."""
+"""(state, event) -> state. None is a message not yet accepted. A late event comes after the
+lease ended and before anyone claimed the message again."""
 
 
 class RetryPolicy(Struct, frozen=True):
@@ -80,11 +90,11 @@ class RetryPolicy(Struct, frozen=True):
         return most * chance if self.jitter == "full" else most
 
 
-class Done(Struct, frozen=True):
+class Done(Struct, frozen=True, tag=True):
     """The work is finished; the sends of its turn leave with it."""
 
 
-class Again(Struct, frozen=True):
+class Again(Struct, frozen=True, tag=True):
     """Not finished: due again after `delay` seconds. Uncounted attempts are given back."""
 
     delay: float
@@ -92,14 +102,14 @@ class Again(Struct, frozen=True):
     counts: bool = True
 
 
-class Dead(Struct, frozen=True):
+class Dead(Struct, frozen=True, tag=True):
     """Never to be delivered again, unless redriven."""
 
     reason: DeadReason
     error: str = ""
 
 
-class Extend(Struct, frozen=True):
+class Extend(Struct, frozen=True, tag=True):
     """The lease now ends `seconds` from now; with `hold` the store keeps renewing it.
 
     hold: for how many seconds at most, as long as this process lives.
@@ -144,6 +154,25 @@ def seen_state(
     if state in ("pending", "scheduled") and expires is not None and expires <= now:
         state = "dead"
     return state
+
+
+def delivery_order(waiting: Iterable[tuple[int, int, str]]) -> list[int]:
+    """The places of (rank, place, thread) in the order an ordered mailbox would deliver them:
+    by rank, then place, but none before what is older in its thread ("" is no thread)."""
+    threads: dict[object, deque[tuple[int, int]]] = {}
+    for rank, place, thread in sorted(waiting, key=itemgetter(1)):
+        threads.setdefault(thread or place, deque()).append((rank, place))
+    lines = list(threads.values())
+    queue = [(*line[0], number) for number, line in enumerate(lines)]
+    heapify(queue)
+    order: list[int] = []
+    while queue:
+        _, place, number = heappop(queue)
+        order.append(place)
+        lines[number].popleft()
+        if lines[number]:
+            heappush(queue, (*lines[number][0], number))
+    return order
 
 
 def room(capacity: int, urgent: bool) -> int:

@@ -29,11 +29,11 @@ class _Ids:
     """Time-ordered ids: 48 bits of ms, 40 random bits a process, a 40-bit counter, in hex."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._seed()
         os.register_at_fork(after_in_child=self._seed) if hasattr(os, "register_at_fork") else None
 
     def _seed(self) -> None:
+        self._lock = threading.Lock()  # in a forked child the old one may be held for ever
         self._random = os.urandom(5).hex()
         self._count = int.from_bytes(os.urandom(4))
         self._last = 0

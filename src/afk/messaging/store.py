@@ -126,7 +126,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     lease: seconds each is this consumer's. hold: renew it for up to so many seconds as long
     as this process lives. policy and chance decide, now, what follows the lease's end.
-    take: the caller needs no lease; a store that loses nothing by it may settle at once.
+    take: the caller needs no lease; a store whose mail ends with its process may settle at once.
     """
 
     mailbox: str
@@ -211,7 +211,7 @@ class Row(Struct, frozen=True, kw_only=True):
     answer: Body | None = None
     """What answered it, if it is an awaited request."""
     cursor: int = 0
-    """`Query.after` to go on behind this row, in the order asked for."""
+    """`Query.after` to go on behind this row, in the order asked for; below 2**53."""
 
 
 class Roster(Struct, frozen=True):
@@ -260,10 +260,10 @@ class A2ADeliveryStore(Protocol):
         """True once `open` returned."""
 
     async def open(self) -> None:
-        """Be ready; idempotent. Raises StoreError or ConfigurationError with the fix."""
+        """Be ready. Raises StoreError or ConfigurationError with the fix."""
 
     async def close(self) -> None:
-        """Release everything this store opened itself; idempotent."""
+        """Each `open` is matched by a `close`; the last one releases what the store opened."""
 
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn all or nothing, independent of the others; a Verdict for each, in order.
@@ -293,7 +293,10 @@ class A2ADeliveryStore(Protocol):
         """Create the mailbox, or return it as it was created."""
 
     async def unbind(self, name: str) -> tuple[str, ...]:
-        """Refuse new mail, then make what waits dead letters (`unregistered`); their ids."""
+        """Refuse new mail, then make what waits dead letters (`unregistered`); their ids.
+
+        Atomic for each message; what is leased is buried when it comes back.
+        """
 
     async def agents(self) -> Roster:
         """The directory now."""
@@ -302,16 +305,17 @@ class A2ADeliveryStore(Protocol):
         """The counts of every registered mailbox, or of this one."""
 
     async def browse(self, query: Query) -> list[Row]:
-        """Rows as they are; touches neither leases nor attempts."""
+        """Rows as the last claim left them (`counts` and `amend` too: they bring nothing about);
+        touches neither leases nor attempts."""
 
     async def amend(
         self, verb: Literal["cancel", "redrive", "discard"], ids: tuple[str, ...], agent: str | None
     ) -> int:
         """Change these messages (or all dead ones of the agent); how many were changed.
 
-        cancel: waiting, unclaimed ones become cancelled. redrive: dead ones of registered
-        mailboxes are pending again, last in line, attempts and ttl anew. discard: dead ones
-        become cancelled, their bodies let go.
+        Atomic for each message. cancel (by ids): waiting, unclaimed ones become cancelled.
+        redrive: dead ones of registered mailboxes are pending again, last in line, attempts and
+        ttl anew, the fence raised. discard: dead ones become cancelled, their bodies let go.
         """
 
     def listen(self, topic: str) -> Bell:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from .core import Core, log
 from .delivery import Delivery, current, describe
-from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreError
+from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreError, UsageError
 from .lifecycle import RetryPolicy
 from .store import Leased
 from .views import M
@@ -156,7 +156,7 @@ class Worker(Generic[M]):
         while True:
             try:
                 return await settle()
-            except LeaseLostError as error:
+            except (LeaseLostError, UsageError) as error:  # another's by now, or the bus is closed
                 return log.warning("%s: a message was not settled: %s", self._mailbox, error)
             except StoreError as error:
                 failures += 1

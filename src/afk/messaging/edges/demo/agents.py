@@ -55,6 +55,7 @@ class Desk:
     pace: float
 
 
+# A union is no type[...] to a type checker.
 _TO_WRITER: Any = Finding | Commission | Revise
 
 Handler = Callable[[Desk, Delivery[AgentMessage]], Awaitable[dict[str, Any] | None]]

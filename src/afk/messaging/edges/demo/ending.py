@@ -21,9 +21,11 @@ def tell(trace: Trace, story: Story, out: Path, console: Console) -> None:
     for name, text in (("trace.txt", str(trace)), ("trace.mmd", trace.mermaid())):
         path = out / name
         path.write_text(text + "\n", encoding="utf-8")
-        # A terminal cuts a line at its edge; a pipe gets the whole line.
         shown = Text("\n" + abridge(text, f"in {path}"))
-        console.print(shown, no_wrap=True, crop=console.is_terminal, overflow="ellipsis")
+        if console.is_terminal:
+            console.print(shown, no_wrap=True, overflow="ellipsis")
+        else:
+            console.print(shown, soft_wrap=True)
     console.print(Text("\n" + closing(story, out)), soft_wrap=True)
 
 
@@ -42,14 +44,13 @@ def closing(story: Story, out: Path) -> str:
     path = out / story.report
     names = report.sections(path.read_text(encoding="utf-8"))
     once = "each used exactly once" if len(names) == len(set(names)) else "NOT each used once"
-    lines = [f"{number_of(len(names), 'file')} in the report, {once}"]
-    if story.killed:
-        again = (
-            "its file was delivered again"
-            if story.killed.path in story.redelivered
-            else "its file was done"
-        )
-        lines.append(f"{story.killed.name} was killed in mid-work; {again}")
-    elif not story.open:
-        lines.append("no researcher had anything to do, so none was killed")
-    return "\n".join([*lines, f"report: {path}"])
+    count = number_of(len(names), "file")
+    return f"{count} in the report, {once}\n{_victim(story)}\nreport: {path}"
+
+
+def _victim(story: Story) -> str:
+    if story.killed is None:
+        why = "was caught in mid-work" if story.open else "had anything to do"
+        return f"no researcher {why}, so none was killed"
+    again = " and delivered again" if story.killed.path in story.redelivered else ""
+    return f"{story.killed.name} was killed in mid-work; its file was kept{again}"

@@ -92,7 +92,8 @@ class Published(Mail, frozen=True):
 def pack(mail: Mail) -> dict[str, Any]:
     """The mail as JSON content, its kind last: a trace shows how a content begins."""
     content: dict[str, Any] = msgspec.to_builtins(mail)
-    return {**content, "kind": content.pop("kind")}
+    kind = content.pop("kind")
+    return {**content, "kind": kind}
 
 
 def unpack(content: object, kind: type[T]) -> T:

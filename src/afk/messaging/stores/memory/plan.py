@@ -65,7 +65,9 @@ class Plan:
                 self._added[send.mailbox] += 1
                 self._step("mail", send)
             elif send.alone:
-                reason: DeadReason = "full" if refusal.kind == "full" else "undeliverable"
+                copy = send.answers is None  # of a broadcast; else an answer
+                full = copy and refusal.kind == "full"
+                reason: DeadReason = "full" if full else "undeliverable"
                 self._step("dead", replace(send, dead=(reason, refusal.kind)))
             else:
                 return refusal

@@ -49,6 +49,7 @@ class Entry:
         "settled_fence",
         "state",
         "thread",
+        "threaded",
         "ttl",
     )
 
@@ -73,6 +74,7 @@ class Entry:
         self.state: State = "pending"
         self.blocked = False
         self.counted = False
+        self.threaded = False
         self.is_answer = False
         self.last = False
         self.lease_end = self.backoff = self.row_until = 0.0
@@ -109,6 +111,7 @@ class Shelf:
         row.counted = True
         if not self.box.ordered or not row.thread:
             return True
+        row.threaded = True
         thread = self._threads.setdefault(row.thread, deque())
         thread.append(row)
         return len(thread) == 1

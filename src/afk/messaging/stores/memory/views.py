@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...lifecycle import State, seen_state
+from ...lifecycle import State, delivery_order, seen_state
 from ...messages import PRIORITIES
 from ...store import MailboxStats, Query, Row
 from .rows import Entry
@@ -14,7 +14,7 @@ def select(rows: list[Entry], query: Query, now: float) -> list[Row]:
     """The rows that the query asks for, in its order."""
     found = [row for row in rows if _fits(row, query)]
     if query.order == "delivery":
-        found.sort(key=lambda row: (row.rank, row.place))
+        found = _as_delivered([row for row in found if row.state == "pending"])
     elif query.order == "accepted" and query.ids is None:
         found.sort(key=lambda row: row.place)
     shown: list[Row] = []
@@ -28,6 +28,14 @@ def select(rows: list[Entry], query: Query, now: float) -> list[Row]:
             if len(shown) == query.limit:
                 break
     return shown
+
+
+def _as_delivered(rows: list[Entry]) -> list[Entry]:
+    by_place = {row.place: row for row in rows}
+    order = delivery_order(
+        (row.rank, row.place, row.thread if row.threaded else "") for row in rows
+    )
+    return [by_place[place] for place in order]
 
 
 def _fits(row: Entry, query: Query) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...lifecycle import State, seen_state
+from ...lifecycle import State, delivery_order, seen_state
 from ...messages import PRIORITIES
 from ...store import FATE, MAIL, Box, MailboxStats, Query, Roster, Row
 from .claim import next_due
@@ -27,6 +27,31 @@ _ORDER = {
 
 def browse(step: Step, query: Query) -> list[Row]:
     """Rows as they are."""
+    if query.order == "delivery":
+        return _as_delivered(step, query)
+    return _browse(step, query)
+
+
+def _as_delivered(step: Step, query: Query) -> list[Row]:
+    """What waits in a mailbox; of an ordered one all of it is looked at for the order."""
+    shelf = step.shelf(query.mailbox or "")
+    if shelf is None or not shelf.box.ordered:
+        return _browse(step, query)
+    waiting = step.db.execute(
+        "SELECT rank, seq, coalesce(thread, '') FROM afk_delivery"
+        " WHERE space = ? AND mailbox = ? AND line IN (0, 1) AND start <= ?",
+        (step.space, query.mailbox, step.now),
+    ).fetchall()
+    rows = (_at(step, seq) for seq in delivery_order(waiting)[: query.limit])
+    return [row for row in rows if query.state in (None, row.state)]
+
+
+def _at(step: Step, seq: int) -> Row:
+    columns = step.db.execute(f"SELECT {_COLUMNS}{_FROM} WHERE d.seq = ?", (seq,)).fetchone()
+    return _row(columns, step.now, by_death=False)
+
+
+def _browse(step: Step, query: Query) -> list[Row]:
     conditions, values = _conditions(step.space, query)
     cursor, order = _ORDER[query.order]
     if query.after is not None:

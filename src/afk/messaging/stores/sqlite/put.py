@@ -101,7 +101,8 @@ def _send(step: Step, send: Send) -> Accepted | Refusal:
         if refusal is not None:
             if not send.alone:
                 return refusal
-            reason: DeadReason = "full" if refusal.kind == "full" else "undeliverable"
+            copy = send.answers is None  # of a broadcast; else an answer
+            reason: DeadReason = "full" if copy and refusal.kind == "full" else "undeliverable"
             dead = (reason, refusal.kind)
     row = _new(step, send)
     if dead is not None:

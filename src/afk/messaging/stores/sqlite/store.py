@@ -188,9 +188,11 @@ class SQLiteA2ADeliveryStore:
             return
         self._glancing = asyncio.get_running_loop().call_later(GLANCE, self._glance)
         engine = self._engine
-        writes = engine.lock.writes
-        if (writes != engine.seen_writes or self._next_due <= self._clock()) and not self._asking:
-            engine.seen_writes = writes
+        writes = engine.writer.lock.writes
+        if (
+            writes != engine.writer.seen_writes or self._next_due <= self._clock()
+        ) and not self._asking:
+            engine.writer.seen_writes = writes
             self._next_due = float("inf")
             self._asking = asyncio.create_task(self._ask())
             self._asking.add_done_callback(self._asked)
