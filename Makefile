@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test bench clean
 .DELETE_ON_ERROR:
 
-demo: .venv/.cli  ## a small team of agents at work; make demo FOLDER=... passes it a folder
+demo: .venv/.cli  ## a small newsroom of agents at work; FOLDER=... names the texts they read
 	@$(BIN)/afk demo $(if $(FOLDER),"$(FOLDER)")
 
 test: .venv/.dev  ## everything that has to hold before a change is merged

@@ -14,11 +14,11 @@ _INTRO = """\
 
 Measured with `make bench`, which runs `python -m benchmarks`; this page is written by it
 (`--report docs/figures.md`). The machine: {cores} cores, {system}, Python {python},
-SQLite {sqlite}, a local disk, all shared with other work. Its absolute numbers drift by a factor of two within the hour, so
-read the ratios: what is compared ran in the same rounds, in turns, each time in a fresh process.
-A figure is the median of the rounds, with the least and the greatest in brackets. Everything is at
-its default (keys, leases, history, `disk` durability) unless a line says otherwise; a message is a
-dict of about 200 bytes as JSON.
+SQLite {sqlite}, a local disk, all shared with other work. Its absolute numbers drift, now and then
+by a factor of five within minutes, so read the ratios: what is compared ran in turns, in the same
+rounds, each in a process of its own. A figure is the median of the rounds, with the least and the
+greatest in brackets. Everything is at its default (keys, leases, history, `disk` durability)
+unless a line says otherwise; a message is a dict of about 200 bytes as JSON.
 """
 
 
@@ -43,11 +43,9 @@ def _part(name: str, result: Result) -> str:
     for table in result.tables:
         lines += [f"{table.title}:\n", markdown_table(table.head, table.rows) + "\n"]
     missed = [figure.name for figure in result.figures if figure.met is False]
-    why = [text for starts, text in WHY[name].items() if any(map(_starts(starts), missed))]
+    why = [
+        text for start, text in WHY[name].items() if any(each.startswith(start) for each in missed)
+    ]
     if why:
         lines += ["Missed, and why:\n", *[f"- {text}" for text in why], ""]
     return "\n".join(lines)
-
-
-def _starts(start: str):  # type: ignore[no-untyped-def]
-    return lambda name: name.startswith(start)

@@ -341,6 +341,7 @@ class Machine(RuleBasedStateMachine):
         assert count == len(dead)
         for mail in dead:
             mail.state, mail.reason, mail.attempt = "pending", None, 0
+            mail.fence += 1  # whoever held it once cannot settle it any more
             mail.place = self.model.next_place()
             mail.expires = None if mail.ttl is None else self.model.now + mail.ttl
 

@@ -70,7 +70,13 @@ def _memory(scale: int) -> list[Load]:
         load("W3, receive()", "stream", _least(queue=0.18), **hundred, consumer="receive"),
         # Half of AFK's own memory bus, which reaches 0.78x asyncio.Queue.
         load("W4", "broadcast", _least(queue=0.39), count=few // 5, agents=100),
-        load("W5, receive()", "drain", _least(queue=0.15), **one, consumer="receive"),
+        load(
+            "W5, receive()",
+            "drain",
+            _least(queue=0.15),
+            **{**one, "count": 50_000},
+            consumer="receive",
+        ),
     ]
 
 
@@ -118,7 +124,7 @@ def _sqlite(scale: int) -> list[Load]:
 
 def measure(quick: bool) -> Result:
     """Each workload in rounds of its own: the library, then each limit."""
-    scale = 10 if quick else 50
+    scale = 8 if quick else 20
     return Result(
         [figure for load in _memory(scale) + _sqlite(scale) for figure in _figures(load, quick)]
     )

@@ -50,12 +50,13 @@ def test_nothing_leaves_a_final_state_but_the_dead() -> None:
 
 def test_every_state_can_be_reached_and_be_left_or_is_final() -> None:
     states = set(get_args(State))
-    assert {to for to in TRANSITIONS.values()} == states
+    assert set(TRANSITIONS.values()) == states
     assert {state for state, _ in TRANSITIONS if state} == states - {"done", "cancelled"}
 
 
-def test_only_a_pending_message_is_leased() -> None:
-    assert [key for key, to in TRANSITIONS.items() if to == "leased"] == [("pending", "claim")]
+def test_only_a_pending_message_is_claimed() -> None:
+    claimed = [(state, to) for (state, event), to in TRANSITIONS.items() if event == "claim"]
+    assert claimed == [("pending", "leased")]
 
 
 # -- delays ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -180,17 +181,15 @@ def test_bytes_and_records_are_both_bodies() -> None:
     ],
 )
 def test_what_is_no_record_is_a_value_error(body: bytes) -> None:
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(ValueError, match=r"."):
         decode(body)
     assert len(fingerprint(body)) == 16, "it can be compared all the same"
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_record_or_a_value_error(body: bytes) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         decode(body)
-    except ValueError:
-        pass
 
 
 @given(letters)

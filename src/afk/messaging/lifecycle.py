@@ -218,7 +218,7 @@ def token_of(message_id: str, fence: int) -> str:
 def parse_token(token: str) -> tuple[str, int]:
     """The message id and fence of a token; ValueError when it is none."""
     message_id, dot, fence = token.rpartition(".")
-    if not dot or not fence.isdigit():
+    if not dot or not (fence.isascii() and fence.isdigit()):
         raise ValueError(f"{token!r} is not a delivery token")
     return message_id, int(fence)
 

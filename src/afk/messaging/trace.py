@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -124,34 +125,38 @@ class Trace:
         return ordered + rest
 
     def __str__(self) -> str:
-        lines = [f"{self.correlation_id}: {len(self)} message(s)"]
+        lines = [f"{_printable(self.correlation_id)}: {len(self)} message(s)"]
         lines += ["  " * (self._depth[entry.id] + 1) + _line(entry) for entry in self.entries]
         return "\n".join(lines)
 
     def mermaid(self) -> str:
-        """A Mermaid sequence diagram of the chain."""
+        """A Mermaid sequence diagram of the chain: downwards is time."""
+        entries = sorted(self.entries, key=lambda entry: entry.accepted_at)
+        agents = dict.fromkeys(name for entry in entries for name in (_sender(entry), entry.agent))
+        short = {name: f"p{number}" for number, name in enumerate(agents)}
         lines = ["sequenceDiagram"]
-        names: dict[str, str] = {}
-        for entry in self.entries:
-            sender = entry.message.sender if entry.message else "?"
-            for name in (sender, entry.agent):
-                if name not in names:
-                    names[name] = f"p{len(names)}"
-                    lines.append(f"    participant {names[name]} as {_plain(name)}")
+        lines += [f"    participant {short[name]} as {_plain(name)}" for name in agents]
+        for entry in entries:
+            sender, agent = short[_sender(entry)], short[entry.agent]
             arrow = "-->>" if entry.message and entry.message._context.kind == "response" else "->>"
-            text = _plain(_content(entry, 60))
-            lines.append(f"    {names[sender]}{arrow}{names[entry.agent]}: {text}")
-            if entry.state != "done":
-                lines.append(f"    Note over {names[entry.agent]}: {entry.state}")
+            lines.append(f"    {sender}{arrow}{agent}: {_plain(_content(entry, 60))}")
+            if entry.state != "done" or entry.attempts > 1:
+                tries = f", attempt {entry.attempts}" if entry.attempts > 1 else ""
+                lines.append(f"    Note over {agent}: {entry.state}{tries}")
         return "\n".join(lines)
 
 
+def _sender(entry: Entry) -> str:
+    return entry.message.sender if entry.message else "?"
+
+
 def _line(entry: Entry) -> str:
-    sender = entry.message.sender if entry.message else "?"
     tries = f", attempt {entry.attempts}" if entry.attempts > 1 else ""
     waited = _span(entry.accepted_at, entry.leased_at, "waited")
-    worked = _span(entry.leased_at, entry.settled_at, "worked")
-    return f"{sender} -> {entry.agent}  {entry.state}{tries}{waited}{worked}  {_content(entry, 48)}"
+    # From the first attempt to the last: with the pauses between them it is no working time.
+    took = "worked" if entry.attempts == 1 else "tried for"
+    worked = _span(entry.leased_at, entry.settled_at, took)
+    return f"{_sender(entry)} -> {entry.agent}  {entry.state}{tries}{waited}{worked}  {_content(entry, 48)}"
 
 
 def _span(start: float | None, end: float | None, name: str) -> str:
@@ -163,11 +168,15 @@ def _span(start: float | None, end: float | None, name: str) -> str:
 def _content(entry: Entry, width: int) -> str:
     """The content on one line, cut, with control characters shown as escapes."""
     content = "(gone)" if entry.message is None else entry.message.content
-    text = content if isinstance(content, str) else repr(content)
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: width * 2])
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    shown = _printable(text[: width * 2])
     return shown if len(shown) <= width else shown[: width - 3] + "..."
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _plain(text: str) -> str:
     """Text that cannot end a Mermaid statement or be read as markup."""
-    return "".join(f"#{ord(c)};" if c in '#;<>"&%`' else c for c in text)
+    return "".join(f"#{ord(c)};" if c in "#;<>&%`" else c for c in text)

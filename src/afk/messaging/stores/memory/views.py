@@ -14,7 +14,7 @@ def select(rows: list[Entry], query: Query, now: float) -> list[Row]:
     """The rows that the query asks for, in its order."""
     found = [row for row in rows if _fits(row, query)]
     if query.order == "delivery":
-        found = _as_delivered([row for row in found if row.state == "pending"])
+        found = _as_delivered([row for row in found if _state(row, now) == "pending"])
     elif query.order == "accepted" and query.ids is None:
         found.sort(key=lambda row: row.place)
     shown: list[Row] = []

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ...delivery import Delivery
@@ -40,6 +41,12 @@ def envelope(**fields: Any) -> InternalA2AEnvelope:
         "payload": {"q": 1},
     }
     return InternalA2AEnvelope(**(ids | fields))
+
+
+class Question(Struct):
+    """The payload of `envelope()` as a type."""
+
+    q: int
 
 
 def ids_of(message: InternalA2AEnvelope) -> tuple[str, ...]:
@@ -212,6 +219,24 @@ async def check_a_letters_reply_is_correlated(subject: Subject) -> None:
             assert (answer.priority, answer.metadata) == ("low", {"n": n})
             await bus.deliver(answer)
         assert len(await bus.trace(first.id)) == len([first, "0", "1", "2"])
+
+
+async def check_typed_envelopes(subject: Subject) -> None:
+    """A mailbox of envelopes registered with a type reads payloads as that type, and a handler's
+    instance becomes the response's payload."""
+
+    async def handler(delivery: Delivery[InternalA2AEnvelope]) -> Any:
+        question: Any = delivery.message.payload
+        return Question(question.q + 1)
+
+    async with subject.bus() as bus:
+        protocol = InternalA2AProtocol(bus)
+        bob = await protocol.register("bob", type=Question)
+        await bob.send("bob", Question(1))
+        assert (await read(bob)).payload == Question(1)
+        async with answering(bob, handler):
+            answer = await protocol.request(envelope(), timeout=PATIENCE)
+        assert answer.payload == {"q": 2}
 
 
 # -- the protocol ------------------------------------------------------------------------

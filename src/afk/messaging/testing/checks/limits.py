@@ -181,6 +181,30 @@ async def check_limits_belong_to_the_mailbox(subject: Subject) -> None:
         assert await contents(again) == [1, 2]
 
 
+async def check_no_one_trims_anothers_mail(subject: Subject) -> None:
+    """How long a message is kept is stamped on it by its sender: a bus with other settings that
+    receives it, or works beside it, lets go of nothing sooner."""
+    clock = FakeClock()
+    careful = subject.bus(clock, history=1000, retention=1000)
+    hasty = subject.bus(clock, history=0, history_max=0, retention=0, capacity=1)
+    async with careful, hasty:
+        ada, bob = await careful.register("ada"), await careful.register("bob")
+        kept = await ada.send("bob", "kept", idempotency_key="k")
+        waiting = await ada.send("ada", "waits")
+        again = await hasty.register("bob")
+        await (await claimed(again)).ack()
+        for n in range(5):
+            clock.advance(100)
+            await again.send("bob", n)
+            await (await claimed(again)).ack()
+        message = await hasty.get(kept.id)
+        assert message is not None
+        assert message.content == "kept"
+        assert (await ada.send("bob", "kept", idempotency_key="k")).duplicate
+        assert await waiting.status() == "pending"
+        assert await bob.message_count() == 0
+
+
 # -- size and depth ----------------------------------------------------------------------
 
 

@@ -290,6 +290,21 @@ async def check_a_late_answer_is_kept_for_retention(subject: Subject) -> None:
         assert gone.error.reason == "gone"
 
 
+async def check_an_answer_past_retention_is_no_mail(subject: Subject) -> None:
+    """An answer to a request that is no longer known is ignored like a second one."""
+    clock = FakeClock()
+    async with subject.bus(clock, history=1, retention=1) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        with raises(RequestTimeoutError):
+            await ada.request("bob", "q", timeout=0.01, ttl=60)
+        delivery = await claimed(bob, PATIENCE)
+        await delivery.ack()
+        clock.advance(1000)
+        await bob.send("bob", "something else")
+        await bus.deliver(delivery.message.reply("far too late"))
+        assert await ada.message_count() == 0
+
+
 async def check_a_request_lives_as_long_as_its_timeout(subject: Subject) -> None:
     """A request's ttl is its timeout, unless another is given: what nobody takes in time is a
     dead letter."""
