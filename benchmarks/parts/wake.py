@@ -136,8 +136,8 @@ async def sending(path: str) -> AsyncIterator[Answer]:
 
 
 def measure(quick: bool) -> Result:
-    """Waking, then waiting."""
-    return Result(_waking(quick) + _waiting(quick))
+    """Waiting, then waking."""
+    return Result(_waiting(quick) + _waking(quick))
 
 
 def _waking(quick: bool) -> list[Figure]:

@@ -117,7 +117,7 @@ def _sqlite(scale: int) -> list[Load]:
         ),
         w2,
         load("W3, serve(concurrency=100)", stream, "stream", _least(step=30, batch=10), few),
-        load("W4", w4, "broadcast", _least(batch=15), max(1, scale // 10)),
+        load("W4", w4, "broadcast", _least(batch=15), max(1, scale // 10), agents=100),
         load("W5, serve(concurrency=100)", w5, "drain", _least(batch=0.9), few),
     ]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .bus import InMemoryMessageBus, MessageBus, SQLiteMessageBus
 from .connect import connect
-from .delivery import Delivery
+from .delivery import Delivery, Reject, Retry
 from .errors import (
     ConfigurationError,
     IdempotencyConflictError,
@@ -35,7 +35,6 @@ from .protocol import InternalA2AProtocol
 from .receipts import Receipt
 from .store import A2ADeliveryStore, Capabilities, MailboxStats
 from .trace import DeadLetter, Trace
-from .worker import Reject, Retry
 
 if TYPE_CHECKING:
     from .stores.memory import InMemoryA2ADeliveryStore as InMemoryA2ADeliveryStore

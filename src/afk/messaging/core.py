@@ -237,13 +237,13 @@ class Core:
         mailbox: str,
         *,
         limit: int = 1,
-        timeout: float | None = None,
+        deadline: float | None = None,
         lease: float | None = None,
         hold: float | None = None,
         policy: RetryPolicy | None = None,
         take: bool = False,
     ) -> tuple[Leased, ...]:
-        """Up to `limit` messages, as soon as there is one; none after `timeout` seconds.
+        """Up to `limit` messages, as soon as there is one; none once the deadline has passed.
 
         Nothing is awaited between the store's answer and the return.
         """
@@ -256,9 +256,8 @@ class Core:
             take=take,
         )
         leased = await self._claim(claim)
-        if leased or (timeout is not None and timeout <= 0):
+        if leased or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
             return leased
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         with self.listening(MAIL + mailbox) as wait:
             while not leased:
                 # Asked again with the bell hung: what came in between is not missed.
@@ -372,3 +371,8 @@ class Core:
                             await result
                 except Exception:
                     log.exception("a dead-letter callback failed; the dead letter stays")
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """The event loop's time `timeout` seconds from now; None waits for ever."""
+    return None if timeout is None else asyncio.get_running_loop().time() + timeout

@@ -10,6 +10,8 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Generic, Unpack
 
+from msgspec.structs import replace
+
 from .core import Core, in_transaction
 from .errors import LeaseLostError, UsageError
 from .lifecycle import (
@@ -23,9 +25,10 @@ from .lifecycle import (
     after_failure,
     sub_request_key,
 )
+from .messages import MessageType
 from .receipts import Receipt, request
 from .records import Record
-from .sending import Options, SendOptions, compose, to_send
+from .sending import Options, SendOptions, compose, following, to_send
 from .store import Leased, Send, TransactionalStore, Turn
 from .views import M, View
 
@@ -35,9 +38,28 @@ current: ContextVar[Delivery[Any] | None] = ContextVar("afk_current_delivery", d
 HANDLING_SECONDS = 3600.0
 
 
+class Retry(Exception):
+    """Raised while handling: try this message again after `delay` s (default: the retry policy's).
+
+    counts=False gives the attempt back, for a message that merely came too early.
+    """
+
+    def __init__(self, delay: float | None = None, counts: bool = True) -> None:
+        super().__init__(f"retry after {delay} s" if delay is not None else "retry")
+        self.delay = delay
+        self.counts = counts
+
+
+class Reject(Exception):
+    """Raised while handling: this message can never succeed; a dead letter with this error."""
+
+    def __init__(self, error: object = "") -> None:
+        super().__init__(str(error))
+
+
 class Delivery(Generic[M]):
-    """A leased message. As a context manager: ack on success, nack on exception, and the lease
-    is renewed meanwhile."""
+    """A leased message. As a context manager: ack on success, nack on exception (`Retry` and
+    `Reject` do what they say, and end there), and the lease is renewed meanwhile."""
 
     def __init__(
         self,
@@ -165,9 +187,9 @@ class Delivery(Generic[M]):
         A repeated attempt gets the first answer, whatever it asks now.
         """
         self._calls += 1
-        chosen = Options(**options)
         key = sub_request_key(self._record.id, self._leased.redrives, self._calls)
-        record = self._compose(recipient, content, chosen, key=chosen.idempotency_key or key)
+        chosen = replace(Options(idempotency_key=key), **options)
+        record = self._compose(recipient, content, chosen, "request")
         ttl = timeout if chosen.ttl is None else chosen.ttl
         order = to_send(record, self._core.settings, ttl=ttl, delay=chosen.delay, compare=False)
         verdict = await self._core.put(Turn(sends=(order,)), record=record, view=self._view)
@@ -175,17 +197,10 @@ class Delivery(Generic[M]):
         return await request(receipt, timeout)
 
     def _compose(
-        self, recipient: str, content: Any, options: Options, key: str | None = None
+        self, recipient: str, content: Any, options: Options, kind: MessageType = "event"
     ) -> Record:
-        return compose(
-            self._leased.mailbox,
-            recipient,
-            content,
-            options,
-            origin=self._record,
-            kind="event" if key is None else "request",
-            key=key,
-        )
+        record = compose(self._leased.mailbox, recipient, content, options, kind=kind)
+        return following(record, self._record)
 
     def _add(self, record: Record, options: Options) -> M:
         if self._settled:
@@ -247,17 +262,24 @@ class Delivery(Generic[M]):
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
+    ) -> bool:
         if self._context is not None:
             current.reset(self._context)
         if self._settled:
-            return
+            return False
         if error is None:
             await self.ack()
+        elif isinstance(error, Retry):
+            await self.retry(error.delay, counts=error.counts)
+            return True
+        elif isinstance(error, Reject):
+            await self.reject(error)
+            return True
         elif isinstance(error, Exception):
             await self.nack(describe(error))
         else:
             self.give_back_later()  # cancelled: no attempt is used, nothing is awaited
+        return False
 
 
 def describe(error: BaseException) -> str:

@@ -51,9 +51,9 @@ TRANSITIONS: dict[tuple[State | None, str], State] = {
     ("pending", "late reject"): "dead",
     ("pending", "late extend"): "leased",
     ("leased", "ack"): "done",
-    ("leased", "give back"): "pending",
+    ("leased", "give back, or nack without a delay"): "pending",
     ("leased", "nack or lease end"): "scheduled",
-    ("leased", "reject or last attempt failed"): "dead",
+    ("leased", "reject, last attempt failed, or ttl over"): "dead",
     ("dead", "redrive"): "pending",
     ("dead", "discard"): "cancelled",
 }

@@ -7,15 +7,15 @@ from typing import Any, Generic, Unpack
 
 from msgspec.structs import replace
 
-from .core import Core, log
+from .core import Core, deadline_of, log
 from .delivery import HANDLING_SECONDS, Delivery
 from .errors import ConfigurationError, LeaseLostError
 from .lifecycle import Dead, Done, RetryPolicy, parse_token
 from .messages import BROADCAST, AgentMessage, InternalA2AEnvelope, check_name
-from .posting import ask, compose_here, post, post_copies
+from .posting import ask, post, post_copies
 from .receipts import Receipt
 from .records import Record, decode
-from .sending import Options, SendOptions
+from .sending import Options, SendOptions, compose
 from .store import Leased, Query, Row, Turn
 from .views import ENVELOPES, LETTERS, M, View
 from .worker import Handler, Work, Worker
@@ -44,13 +44,13 @@ class Mailbox(Generic[M]):
         IdempotencyConflictError (nothing stored), StoreError (outcome unknown).
         """
         chosen = Options(**options)
-        record = compose_here(self.name, recipient, content, chosen)
+        record = compose(self.name, recipient, content, chosen)
         return await post(self._core, self._view, record, ttl=chosen.ttl, delay=chosen.delay)
 
     async def broadcast(self, content: Any, **options: Unpack[SendOptions]) -> list[Receipt[M]]:
         """Send a copy to every registered agent but this one, in one step."""
         chosen = Options(**options)
-        record = compose_here(self.name, BROADCAST, content, chosen)
+        record = compose(self.name, BROADCAST, content, chosen)
         return await post_copies(self._core, self._view, record, ttl=chosen.ttl, delay=chosen.delay)
 
     async def request(
@@ -62,23 +62,21 @@ class Mailbox(Generic[M]):
         RequestFailedError (rejected, dead or cancelled), besides what `send` raises.
         """
         chosen = Options(**options)
-        record = compose_here(self.name, recipient, content, chosen, kind="request")
+        record = compose(self.name, recipient, content, chosen, kind="request")
         return await ask(self._core, self._view, record, timeout, chosen)
 
     # -- receiving -----------------------------------------------------------------------
 
     async def receive(self, timeout: float | None = None) -> M | None:
         """The next message, acked once it is in the caller's hands; None after `timeout` s."""
+        settings = self._core.settings
         take = self._type is None  # what must still be decoded is not settled before
-        while True:
-            batch = await self._core.claim(self.name, timeout=timeout, take=take)
-            if not batch:
-                return None
-            delivery = self._open(batch[0], self._core.settings.lease, self._core.settings.retry)
-            if delivery is not None:
-                if delivery.token:
-                    self._core.settle_later(Turn(token=delivery.token, outcome=Done()))
-                return delivery.message
+        delivery = await self._next(timeout, settings.lease, take=take)
+        if delivery is None:
+            return None
+        if delivery.token:
+            self._core.settle_later(Turn(token=delivery.token, outcome=Done()))
+        return delivery.message
 
     async def claim(
         self, timeout: float | None = None, *, lease: float | None = None
@@ -87,13 +85,18 @@ class Mailbox(Generic[M]):
 
         The lease is not renewed by itself: `extend` it, or use `async with`.
         """
-        seconds = self._core.settings.lease if lease is None else lease
-        policy = self._core.settings.retry
+        return await self._next(timeout, self._core.settings.lease if lease is None else lease)
+
+    async def _next(
+        self, timeout: float | None, lease: float, *, take: bool = False
+    ) -> Delivery[M] | None:
+        """The next message that can be read, within one timeout whatever is buried on the way."""
+        deadline = deadline_of(timeout)
         while True:
-            batch = await self._core.claim(self.name, timeout=timeout, lease=seconds)
+            batch = await self._core.claim(self.name, deadline=deadline, lease=lease, take=take)
             if not batch:
                 return None
-            delivery = self._open(batch[0], seconds, policy)
+            delivery = self._open(batch[0], lease, self._core.settings.retry)
             if delivery is not None:
                 return delivery
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec.structs import replace
 
 from .core import Core
 from .delivery import current
 from .errors import InvalidMessageError
 from .lifecycle import copy_id
-from .messages import BROADCAST, MessageType
+from .messages import BROADCAST
 from .receipts import Receipt, request
 from .records import Record
-from .sending import Options, compose, to_send
+from .sending import Options, following, to_send
 from .store import Turn
 from .views import M, View
 
 
-def compose_here(
-    sender: str, recipient: str, content: Any, options: Options, kind: MessageType = "event"
-) -> Record:
-    """A new message's record; inside a handler it follows from the message being handled."""
+def _here(record: Record) -> Record:
+    """What is sent inside a handler follows from the message being handled."""
     delivery = current.get()
-    origin = None if delivery is None else delivery.record
-    return compose(sender, recipient, content, options, origin=origin, kind=kind)
+    return record if delivery is None else following(record, delivery.record)
 
 
 async def post(
@@ -33,6 +28,7 @@ async def post(
     """Store one message; its receipt."""
     if record.recipient == BROADCAST:
         raise InvalidMessageError("recipient: '*' is for broadcast(); deliver() takes one agent")
+    record = _here(record)
     order = to_send(record, core.settings, ttl=ttl, delay=delay)
     verdict = await core.put(Turn(sends=(order,)), record=record, view=view)
     return Receipt(core, view, record, verdict.accepted[0])
@@ -50,6 +46,7 @@ async def post_copies(
     core: Core, view: View[M], record: Record, *, ttl: float | None = None, delay: float = 0.0
 ) -> list[Receipt[M]]:
     """A copy for every registered agent but the sender, in one step; a receipt for each."""
+    record = _here(record)
     while True:
         roster = await core.agents()
         copies = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Generic
 
-from .core import Core
+from .core import Core, deadline_of
 from .errors import RequestFailedError, RequestTimeoutError
 from .lifecycle import FINAL, State
 from .records import Record, decode
@@ -39,7 +38,7 @@ class Receipt(Generic[M]):
 
     async def settled(self, timeout: float | None = None) -> str:
         """Wait until it is done, dead or cancelled, and say which; TimeoutError if it is late."""
-        row, over = await self._core.fate(self.id, _ended, _deadline(timeout))
+        row, over = await self._core.fate(self.id, _ended, deadline_of(timeout))
         if not over:
             raise TimeoutError(f"message {self.id} was not settled within {timeout} s")
         return "done" if row is None else row.state
@@ -49,7 +48,7 @@ class Receipt(Generic[M]):
 
         RequestTimeoutError after `timeout` seconds, RequestFailedError if it is dead or gone.
         """
-        row, over = await self._core.fate(self.id, _answered, _deadline(timeout))
+        row, over = await self._core.fate(self.id, _answered, deadline_of(timeout))
         if row is not None and row.answer is not None:
             answer = decode(row.answer)
             return self._view.read(answer, answer.recipient, None)
@@ -77,10 +76,6 @@ def _ended(row: Row | None) -> bool:
 
 def _answered(row: Row | None) -> bool:
     return row is None or row.answer is not None or row.state in ("dead", "cancelled")
-
-
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else asyncio.get_running_loop().time() + timeout
 
 
 async def request(receipt: Receipt[M], timeout: float) -> M:

@@ -100,7 +100,7 @@ def letter_record(message: AgentMessage, key: str | None = None) -> Record:
         timestamp=_number(message.timestamp, "timestamp"),
         kind=context.kind,
         priority=message.priority,
-        key=_optional(key, "idempotency_key"),
+        key=_key(key),
         correlation_id=_optional(message.correlation_id, "correlation_id"),
         causation_id=_optional(message.causation_id, "causation_id"),
         run_id=context.run_id,
@@ -133,7 +133,7 @@ def envelope_record(envelope: InternalA2AEnvelope, key: str | None = None) -> Re
         timestamp=_number(envelope.timestamp_ms, "timestamp_ms") / 1000,
         kind=envelope.message_type,
         priority=envelope.priority,
-        key=_optional(key or envelope.idempotency_key, "idempotency_key"),
+        key=_key(envelope.idempotency_key if key is None else key),
         correlation_id=_optional(envelope.correlation_id, "correlation_id") or None,
         causation_id=_optional(envelope.causation_id, "causation_id"),
         run_id=_text(envelope.run_id, "run_id"),
@@ -215,6 +215,12 @@ def _metadata(metadata: Any) -> Raw:
         if isinstance(key, str) and key.startswith(RESERVED):
             raise InvalidMessageError(f"metadata: {key!r}: keys starting with 'afk.' are reserved")
     return encode_content(metadata, "metadata")
+
+
+def _key(value: object) -> str | None:
+    if value == "":
+        raise InvalidMessageError("idempotency_key: empty; leave it out, or name the message")
+    return _optional(value, "idempotency_key")
 
 
 def _recipient(name: object, where: str) -> str:

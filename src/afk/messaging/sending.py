@@ -46,38 +46,33 @@ def compose(
     content: Any,
     options: Options,
     *,
-    origin: Record | None = None,
     kind: MessageType = "event",
-    key: str | None = None,
 ) -> Record:
-    """The record of a new message, under `key` or the options' key.
-
-    origin: the message in whose handling it is sent: it is the cause, and its correlation, run
-    and conversation are carried on, one hop further.
-    """
-    context = Context(kind=kind, thread_id=options.thread_id, awaited=kind == "request")
-    correlation_id, causation_id = options.correlation_id, None
-    if origin is not None:
-        correlation_id = correlation_id or origin.correlation_id or origin.id
-        causation_id = origin.id
-        context = replace(
-            context,
-            run_id=origin.run_id,
-            conversation_id=origin.conversation_id,
-            hops=origin.hops + 1,
-            trace=origin.trace,
-        )
+    """The record of a new message."""
     message = AgentMessage(
         sender,
         recipient,
         content,
-        correlation_id=correlation_id,
-        causation_id=causation_id,
+        correlation_id=options.correlation_id,
         priority=options.priority,
         metadata=options.metadata,
-        _context=context,
+        _context=Context(kind=kind, thread_id=options.thread_id, awaited=kind == "request"),
     )
-    return letter_record(message, key or options.idempotency_key)
+    return letter_record(message, options.idempotency_key)
+
+
+def following(record: Record, origin: Record) -> Record:
+    """A record sent while `origin` was handled: caused by it, one hop further at least, and
+    carrying on its correlation, run and conversation unless it has its own."""
+    return replace(
+        record,
+        correlation_id=record.correlation_id or origin.correlation_id or origin.id,
+        causation_id=record.causation_id or origin.id,
+        run_id=record.run_id or origin.run_id,
+        conversation_id=record.conversation_id or origin.conversation_id,
+        hops=max(record.hops, origin.hops + 1),
+        trace=record.trace or origin.trace,
+    )
 
 
 def to_send(

@@ -156,7 +156,8 @@ def _line(entry: Entry) -> str:
     # From the first attempt to the last: with the pauses between them it is no working time.
     took = "worked" if entry.attempts == 1 else "tried for"
     worked = _span(entry.leased_at, entry.settled_at, took)
-    return f"{_sender(entry)} -> {entry.agent}  {entry.state}{tries}{waited}{worked}  {_content(entry, 48)}"
+    way = f"{_sender(entry)} -> {entry.agent}"
+    return f"{way}  {entry.state}{tries}{waited}{worked}  {_content(entry, 48)}"
 
 
 def _span(start: float | None, end: float | None, name: str) -> str:
@@ -179,4 +180,4 @@ def _printable(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Text that cannot end a Mermaid statement or be read as markup."""
-    return "".join(f"#{ord(c)};" if c in "#;<>&%`" else c for c in text)
+    return "".join(f"#{ord(c)};" if c in "#;<>&%`" else c for c in text.replace('"', "'"))

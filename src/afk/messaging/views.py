@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from .content import decode_content, encode_content
 from .messages import AgentMessage, InternalA2AEnvelope
 from .records import Record, envelope, envelope_record, letter, letter_record
 
@@ -28,6 +29,8 @@ class View(Struct, Generic[M], frozen=True):
 def _answer_envelope(
     request: InternalA2AEnvelope, content: Any, **fields: Any
 ) -> InternalA2AEnvelope:
+    if not isinstance(content, dict):  # an instance of a typed content is a dict by its JSON
+        content = decode_content(encode_content(content, "payload"))
     return request.reply(content if isinstance(content, dict) else {"content": content}, **fields)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Generic
 from msgspec import Struct
 
 from .core import Core, log
-from .delivery import Delivery, current, describe
+from .delivery import Delivery, Reject, Retry, current, describe
 from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreError, UsageError
 from .lifecycle import RetryPolicy
 from .store import Leased
@@ -20,25 +20,6 @@ from .views import M
 Handler = Callable[[Delivery[M]], Awaitable[Any]]
 
 STORE_BACKOFF = RetryPolicy(base=0.1, cap=5.0)
-
-
-class Retry(Exception):
-    """Raised by a handler: try this message again after `delay` s (default: the retry policy's).
-
-    counts=False gives the attempt back, for a message that merely came too early.
-    """
-
-    def __init__(self, delay: float | None = None, counts: bool = True) -> None:
-        super().__init__(f"retry after {delay} s" if delay is not None else "retry")
-        self.delay = delay
-        self.counts = counts
-
-
-class Reject(Exception):
-    """Raised by a handler: this message can never succeed; a dead letter with this error."""
-
-    def __init__(self, error: object = "") -> None:
-        super().__init__(str(error))
 
 
 class Work(Struct, frozen=True, kw_only=True):

@@ -385,8 +385,8 @@ class Ledger:
             return False
         del self._dead[row.id]
         row.state = "cancelled"
+        row.digest, row.body = (fingerprint(row.body) if row.kept and row.body else None), None
         self._end(row, now)
-        self._drop_body(row)
         return True
 
     def next_due(self) -> float:

@@ -82,8 +82,10 @@ class Writer:
                 self._connection()
         except PermissionError as error:
             raise ConfigurationError(f"{error}; check the permissions of its folder") from error
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             raise self._failure(error) from error
+        except sqlite3.Error as error:
+            raise file.explained(self.path, error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -225,7 +227,9 @@ class Writer:
             if step.written:
                 self.holdings.apply(step.held, step.released)
                 self._count()
-            return Served([(ending, verdict)], step.topics, step.next_due)
+            # Leases held meanwhile could not be renewed: now, before another process may look.
+            renewed = self._together([], writes=True)
+            return Served([(ending, verdict)], step.topics + renewed.topics, step.next_due)
 
 
 class _CommitError(Exception):

@@ -303,9 +303,7 @@ async def check_stats_say_how_long_mail_waits(subject: Subject) -> None:
         await ada.send("bob", 2)
         clock.advance(2)
         stats = (await bus.stats())["bob"]
-        assert stats.oldest_age is not None
-        assert round(stats.oldest_age, 3) == float("7")
-        assert stats.last_seen is None
+        assert (round(stats.oldest_age or 0, 3), stats.last_seen) == (7, None)
         await bob.receive(timeout=5)
         seen = clock()
         clock.advance(1)
@@ -372,7 +370,7 @@ async def check_settled_says_how_it_ended(subject: Subject) -> None:
         await (await claimed(bob)).reject("no")
         delayed, waiting = await ada.send("bob", 2, delay=9), await ada.send("bob", 3)
         assert await delayed.status() == "scheduled"
-        assert await bus.cancel(delayed.id, waiting.id, rejected.id) == len([delayed, waiting])
+        assert await bus.cancel(delayed.id, waiting.id, rejected.id) == 2
         for receipt, end in ((rejected, "dead"), (delayed, "cancelled"), (waiting, "cancelled")):
             assert await receipt.settled(timeout=PATIENCE) == end
         assert await contents(bob) == []

@@ -218,7 +218,7 @@ async def check_a_letters_reply_is_correlated(subject: Subject) -> None:
             assert (answer.correlation_id, answer.causation_id) == (first.id, message.id)
             assert (answer.priority, answer.metadata) == ("low", {"n": n})
             await bus.deliver(answer)
-        assert len(await bus.trace(first.id)) == len([first, "0", "1", "2"])
+        assert len(await bus.trace(first.id)) == 1 + 3
 
 
 async def check_typed_envelopes(subject: Subject) -> None:
@@ -233,7 +233,8 @@ async def check_typed_envelopes(subject: Subject) -> None:
         protocol = InternalA2AProtocol(bus)
         bob = await protocol.register("bob", type=Question)
         await bob.send("bob", Question(1))
-        assert (await read(bob)).payload == Question(1)
+        payload: Any = (await read(bob)).payload
+        assert payload == Question(1)
         async with answering(bob, handler):
             answer = await protocol.request(envelope(), timeout=PATIENCE)
         assert answer.payload == {"q": 2}
@@ -367,7 +368,7 @@ async def check_an_envelope_mailbox_has_the_same_methods(subject: Subject) -> No
         assert isinstance(receipt.message, InternalA2AEnvelope)
         assert ids_of(receipt.message) == ("", "t", "c", "c")
         [copy] = await ada.broadcast({"b": 2})
-        assert await bob.message_count() == len([receipt, copy])
+        assert await bob.message_count() == 2
         assert [message.id for message in await bob.peek()] == [receipt.id, copy.id]
         letters = await bus.register("bob")
         assert await contents(letters) == [{"a": 1}, {"b": 2}]

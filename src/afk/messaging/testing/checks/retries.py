@@ -6,13 +6,12 @@ import asyncio
 from typing import Any
 
 from ...bus import MessageBus
-from ...delivery import Delivery
+from ...delivery import Delivery, Reject, Retry
 from ...errors import ConfigurationError, UnknownAgentError
 from ...lifecycle import RetryPolicy
 from ...messages import AgentMessage
 from ...store import Send, Turn
 from ...trace import DeadLetter
-from ...worker import Reject, Retry
 from ..clock import FakeClock
 from ..expect import raises
 from ..steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
