@@ -327,6 +327,8 @@ async def test_any_async_callable_is_a_handler() -> None:
                 assert await receipt.settled(PATIENCE) == "done"
         with pytest.raises(ConfigurationError, match="async"):
             await bob.serve("no function")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="async"):
+            await bob.serve(print)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,14 @@ async def waiter(path: str, mailboxes: int) -> AsyncIterator[Answer]:
         await asyncio.sleep(1)
         yield {"ready": True}
         await first
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await _end(others)
         yield {"arrived": arrived}
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def wake(count: int, mailboxes: int) -> AsyncIterator[Answer]:
@@ -91,10 +95,9 @@ async def idle(store: str, mailboxes: int, seconds: float) -> AsyncIterator[Answ
         await asyncio.sleep(2)
         cpu, begin = time.process_time(), time.monotonic()
         await asyncio.sleep(seconds)
-        yield {"value": 100 * (time.process_time() - cpu) / (time.monotonic() - begin)}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        share = 100 * (time.process_time() - cpu) / (time.monotonic() - begin)
+        await _end(tasks)
+        yield {"value": share}
 
 
 async def bystander(mailboxes: int, seconds: float) -> AsyncIterator[Answer]:
@@ -114,12 +117,11 @@ async def bystander(mailboxes: int, seconds: float) -> AsyncIterator[Answer]:
             await asyncio.sleep(2)
             cpu, begin = time.process_time(), time.monotonic()
             await asyncio.sleep(seconds)
-            yield {"value": 100 * (time.process_time() - cpu) / (time.monotonic() - begin)}
+            share = 100 * (time.process_time() - cpu) / (time.monotonic() - begin)
             process.terminate()
             await process.wait()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
+            yield {"value": share}
 
 
 async def sending(path: str) -> AsyncIterator[Answer]:

@@ -46,8 +46,9 @@ log = logging.getLogger("afk.messaging")
 YIELD_EVERY = 64
 CALLBACK_SECONDS = 10.0
 
-in_transaction: ContextVar[Core | None] = ContextVar("afk_in_transaction", default=None)
-"""The core whose store is inside a caller's transaction here: another write would wait for it."""
+in_transaction: ContextVar[set[Core]] = ContextVar("afk_in_transaction")
+"""The cores whose stores are inside a caller's transaction here: another call would wait for it.
+A set that the block empties, since tasks started in the block keep a copy of the context."""
 
 _SWEEP = Claim(mailbox="", limit=0)
 
@@ -89,7 +90,7 @@ class Core:
                 if not self._opened:
                     await self.store.open()
                     self._opened = True
-        if in_transaction.get() is self:
+        if self in in_transaction.get(()):
             raise UsageError(
                 "a bus call inside delivery.transaction() would wait for that transaction;"
                 " use the delivery's own send, or call it after the block"

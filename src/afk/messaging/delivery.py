@@ -229,7 +229,8 @@ class Delivery(Generic[M]):
             raise LeaseLostError("this delivery was settled before")
         await self._core.enter()
         transaction = await store.begin()
-        mark = in_transaction.set(self._core)
+        inside = {self._core, *in_transaction.get(())}
+        mark = in_transaction.set(inside)
         before = len(self._sends)
         try:
             try:
@@ -238,6 +239,7 @@ class Delivery(Generic[M]):
                 await transaction.rollback()
                 raise
             finally:
+                inside.clear()
                 in_transaction.reset(mark)
             turn = Turn(token=self.token, outcome=Done(), sends=tuple(self._sends))
             await self._core.conclude(await transaction.commit(turn))

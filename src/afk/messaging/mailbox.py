@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from inspect import iscoroutinefunction, isroutine
 from typing import Any, Generic, Unpack
 
 from msgspec.structs import replace
@@ -146,7 +147,7 @@ class Mailbox(Generic[M]):
         exception, or `timeout` s passed, fails the attempt. Cancelled, it claims no more, lets
         running handlers finish for `grace` s, then cancels them and gives their messages back.
         """
-        if not callable(handler):
+        if not _is_async(handler):
             raise ConfigurationError(f"handler: an async function is needed, not {handler!r}")
         settings = self._core.settings
         work = Work(
@@ -189,6 +190,13 @@ class Mailbox(Generic[M]):
         if stats is None:
             raise await self._core.unknown(self.name)
         return stats.pending["all"]
+
+
+def _is_async(handler: object) -> bool:
+    """Whether calling it gives an awaitable, as far as can be told: a lambda cannot say."""
+    if isroutine(handler) and getattr(handler, "__name__", "") != "<lambda>":
+        return iscoroutinefunction(handler)
+    return callable(handler)
 
 
 def _readable(rows: list[Row]) -> list[Record]:

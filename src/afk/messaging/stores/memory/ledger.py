@@ -319,7 +319,7 @@ class Ledger:
             self.version += 1
             waiting = [row for row in self.rows.values() if row.mailbox == name]
             for row in waiting:
-                if row.state in ("pending", "scheduled"):
+                if _waits(row, now):
                     self._finish(row, "dead", now, "unregistered")
         return self._obituaries()
 
@@ -361,10 +361,10 @@ class Ledger:
         return sum(change(row, now) for row in rows if agent is None or row.mailbox == agent)
 
     def _cancel(self, row: Entry, now: float) -> bool:
-        if row.state not in ("pending", "scheduled"):
-            return False
-        self._finish(row, "cancelled", now)
-        return True
+        waits = _waits(row, now)
+        if waits:
+            self._finish(row, "cancelled", now)
+        return waits
 
     def _redrive(self, row: Entry, now: float) -> bool:
         if row.state != "dead" or row.mailbox not in self.shelves:
@@ -393,3 +393,8 @@ class Ledger:
         """When time next brings something about; infinity if nothing waits for it."""
         times = (self._due.next(), self._expiry.next())
         return min((at for at in times if at is not None), default=float("inf"))
+
+
+def _waits(row: Entry, now: float) -> bool:
+    """Open, and in nobody's hands: a lease that ended holds nothing."""
+    return row.state in ("pending", "scheduled") or (row.state == "leased" and row.lease_end <= now)

@@ -24,7 +24,7 @@ from ..processes import Process, hear, run, say
 from ..steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
 from ..subject import Subject
 
-LEASE = 0.4
+LEASE = 0.6
 STUBBORN = RetryPolicy(max_attempts=1000, base=0.0)
 ROUNDS = 4
 

@@ -105,10 +105,10 @@ async def check_a_lease_is_renewed_in_a_with_block(subject: Subject) -> None:
     async with subject.bus(retry=RetryPolicy(max_attempts=1)) as bus:
         bob = await bus.register("bob")
         good, bad = await bob.send("bob", "good"), await bob.send("bob", "bad")
-        delivery = await claimed(bob, PATIENCE, lease=0.3)
+        delivery = await claimed(bob, PATIENCE, lease=0.6)
         async with delivery:
             other = await claimed(bob, PATIENCE)
-            assert await bob.claim(timeout=1.0) is None
+            assert await bob.claim(timeout=1.5) is None
         assert await good.status() == "done"
         with raises(ZeroDivisionError):
             async with other:
@@ -124,14 +124,14 @@ async def check_a_lease_is_renewed_while_the_handler_runs(subject: Subject) -> N
 
     async def handler(delivery: Delivery[AgentMessage]) -> None:
         seen.append(delivery.attempt)
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.8)
 
     async with subject.bus(retry=AT_ONCE) as bus, subject.bus() as other:
         bob, rival = await bus.register("bob"), await other.register("bob")
         receipt = await bob.send("bob", "work")
-        async with serving(bob, handler, lease=0.3):
+        async with serving(bob, handler, lease=0.6):
             await until(lambda: bool(seen), "the handler started")
-            assert await rival.claim(timeout=1.0) is None
+            assert await rival.claim(timeout=1.5) is None
             assert await receipt.settled(PATIENCE) == "done"
     assert seen == [1]
 
@@ -145,12 +145,12 @@ async def check_a_blocked_loop_keeps_its_leases(subject: Subject) -> None:
 
     async def handler(delivery: Delivery[AgentMessage]) -> None:
         seen.append(delivery.attempt)
-        time.sleep(1.0)  # noqa: ASYNC251 - it is the point
+        time.sleep(1.8)  # noqa: ASYNC251 - it is the point
 
     async with subject.bus(retry=AT_ONCE) as bus:
         bob = await bus.register("bob")
         receipt = await bob.send("bob", "work")
-        async with serving(bob, handler, lease=0.3):
+        async with serving(bob, handler, lease=0.6):
             assert await receipt.settled(PATIENCE) == "done"
     assert seen == [1]
 

@@ -265,6 +265,25 @@ async def check_what_time_causes_is_visible(subject: Subject) -> None:
         assert await contents(bob) == ["room", "late"]
 
 
+async def check_what_expired_is_not_tried_again(subject: Subject) -> None:
+    """A message whose ttl ran out while it was worked on may still be acked; if it comes back, by
+    a nack, a give-back or its lease's end, it is a dead letter `expired`."""
+    clock = FakeClock()
+    async with subject.bus(clock, retry=AT_ONCE) as bus:
+        bob = await bus.register("bob")
+        sent = [await bob.send("bob", n, ttl=10) for n in range(4)]
+        acked, nacked, returned, _ = [await claimed(bob, lease=20) for _ in sent]
+        clock.advance(11)
+        await acked.ack()
+        await nacked.nack()
+        await returned.give_back()
+        clock.advance(10)
+        assert await bob.claim(timeout=0) is None
+        assert [await receipt.status() for receipt in sent] == ["done", "dead", "dead", "dead"]
+        letters = await bus.dead_letters(reason="expired")
+        assert [letter.id for letter in letters] == [receipt.id for receipt in sent[1:]]
+
+
 async def check_the_undecodable_is_buried_at_first_sight(subject: Subject) -> None:
     """A record that cannot be read, or whose content is not of the registered type, becomes a
     dead letter `undecodable` when it is met, raw, and the mailbox goes on."""

@@ -141,6 +141,26 @@ async def check_an_answer_never_undoes_finished_work(subject: Subject) -> None:
         assert await contents(ada) == ["sent"]
 
 
+async def check_an_answer_without_room_is_undeliverable(subject: Subject) -> None:
+    """So it is when the asking agent's mailbox is full: the message is done, and its answer a
+    dead letter `undeliverable`."""
+
+    async def handler(delivery: Delivery[AgentMessage]) -> str:
+        return "answer"
+
+    async with subject.bus() as bus:
+        ada, bob = await bus.register("ada", capacity=1), await bus.register("bob")
+        await bob.send("ada", "fills it")
+        receipt = await ada.send("bob", "work")
+        async with serving(bob, handler):
+            assert await receipt.settled(PATIENCE) == "done"
+        [letter] = await bus.dead_letters("ada")
+        assert letter.reason == "undeliverable"
+        assert letter.message is not None
+        assert letter.message.content == "answer"
+        assert await contents(ada) == ["fills it"]
+
+
 async def check_a_result_is_the_answer(subject: Subject) -> None:
     """A handler's result other than None leaves with the ack as the answer, correlated and
     caused by its message; an answer is not answered, so two agents do not thank for ever."""
