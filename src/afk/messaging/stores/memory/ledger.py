@@ -62,6 +62,7 @@ class Ledger:
         self._accepted = 0
         self._ended = 0
         self._died: list[str] = []
+        self._leased_out: dict[str, list[Entry]] = {}
 
     # -- delivering ----------------------------------------------------------------------
 
@@ -311,16 +312,21 @@ class Ledger:
         if shelf is None:
             shelf = self.shelves[box.name] = Shelf(box)
             self.version += 1
+            for row in self._leased_out.pop(box.name, ()):
+                if row.state == "leased":  # since it was last registered: it comes back to it
+                    shelf.enter(row)
         return shelf.box
 
     def unbind(self, name: str, now: float) -> tuple[str, ...]:
         """Refuse new mail, then bury what waits."""
         if self.shelves.pop(name, None) is not None:
             self.version += 1
-            waiting = [row for row in self.rows.values() if row.mailbox == name]
-            for row in waiting:
+            left = [row for row in self.rows.values() if row.mailbox == name and row.counted]
+            for row in left:
+                row.counted = False  # on a shelf that is gone
                 if _waits(row, now):
                     self._finish(row, "dead", now, "unregistered")
+            self._leased_out[name] = [row for row in left if row.state == "leased"]
         return self._obituaries()
 
     def roster(self) -> Roster:

@@ -16,7 +16,9 @@ def bind(step: Step, box: Box) -> Box:
     if shelf is not None:
         return shelf.box
     step.db.execute(
-        "INSERT INTO afk_mailbox VALUES (?, ?, ?, ?, ?, 0, NULL)",
+        # What is still leased since it was last registered comes back to it.
+        "INSERT INTO afk_mailbox SELECT ?1, ?2, ?3, ?4, ?5, count(*), NULL FROM afk_delivery"
+        " WHERE space = ?1 AND mailbox = ?2 AND due IS NOT NULL",
         (step.space, box.name, box.ordered, box.capacity, box.max_bytes),
     )
     step.forget_shelf(box.name)

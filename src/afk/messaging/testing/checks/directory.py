@@ -9,6 +9,7 @@ from ...bus import MessageBus
 from ...errors import (
     ConfigurationError,
     InvalidMessageError,
+    MailboxFullError,
     MessagingError,
     UnknownAgentError,
     UsageError,
@@ -374,3 +375,25 @@ async def check_settled_says_how_it_ended(subject: Subject) -> None:
         for receipt, end in ((rejected, "dead"), (delayed, "cancelled"), (waiting, "cancelled")):
             assert await receipt.settled(timeout=PATIENCE) == end
         assert await contents(bob) == []
+
+
+async def check_what_was_leased_comes_back_to_a_name_registered_anew(subject: Subject) -> None:
+    """Unregister and register a name while a message is leased: given back it waits there
+    again, counts against the capacity, and can be settled."""
+    async with subject.bus() as bus:
+        bob = await bus.register("bob", ordered=True, capacity=10)
+        await bob.send("bob", "old", thread_id="t")
+        delivery = await bob.claim(timeout=5)
+        assert delivery is not None
+        await bus.unregister("bob")
+        bob = await bus.register("bob", ordered=True, capacity=10)
+        for number in range(8):
+            await bob.send("bob", number, thread_id="t")
+        with raises(MailboxFullError):
+            await bob.send("bob", "too many")
+        await delivery.give_back()
+        again = await bob.claim(timeout=5)
+        assert again is not None
+        assert again.message.content == "old"
+        await again.ack()
+        assert await bob.message_count() == 8
