@@ -30,7 +30,7 @@ ABOUT = {
         " its commit to disk. Waiting is measured as CPU time of a process over 10 s, in per cent"
         " of one core; `beside another's sends` is a process whose mailboxes get nothing, while"
         " another one sends up to 50 messages a second to someone else. Waking depends on who else"
-        " wants the cores: with ten times as many processes as cores the same p50 were 7.4 ms, and"
+        " wants the cores: in a run with both overloaded the p50 after return was 7.4 ms, and"
         " with 1,000 mailboxes 15.7 ms, past the goal.",
     ),
     "growth": (
