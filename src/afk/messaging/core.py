@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import difflib
 import inspect
 import logging
@@ -256,16 +255,15 @@ class Core:
             policy=policy or self.settings.retry,
             take=take,
         )
-        leased = await self._claim(claim)
-        if leased or (deadline is not None and deadline <= asyncio.get_running_loop().time()):
-            return leased
-        with self.listening(MAIL + mailbox) as wait:
-            while not leased:
-                # Asked again with the bell hung: what came in between is not missed.
+        if deadline is not None and deadline <= asyncio.get_running_loop().time():
+            return await self._claim(claim)
+        # The bell is hung before the store is asked: what comes in between is not missed.
+        await self.enter()
+        with self.listening(MAIL + mailbox) as topic:
+            while True:
                 leased = await self._claim(claim)
-                if leased or not await wait(deadline):
-                    break
-        return leased
+                if leased or not await topic.heard(deadline):
+                    return leased
 
     async def _claim(self, claim: Claim) -> tuple[Leased, ...]:
         await self._before_read()
@@ -289,51 +287,36 @@ class Core:
         """Have the store bring about what only time does."""
         await self._claim(_SWEEP)
 
-    @contextlib.contextmanager
-    def listening(self, topic: str) -> Any:
-        """A function that waits until the topic is heard of; False once its deadline passed."""
-        bell = self.store.listen(topic)
-        self._listening.add(bell)
-        loop = asyncio.get_running_loop()
-
-        async def wait(deadline: float | None) -> bool:
-            remaining = float("inf") if deadline is None else deadline - loop.time()
-            if remaining <= 0:
-                return False
-            await bell.wait(min(remaining, self.store.poll))
-            return True
-
-        try:
-            yield wait
-        finally:
-            self._listening.discard(bell)
-            bell.close()
+    def listening(self, topic: str) -> _Listening:
+        """A context in which the topic can be waited for."""
+        return _Listening(self.store, topic, self._listening)
 
     # -- reading -------------------------------------------------------------------------
 
-    async def browse(self, query: Query, *, fresh: bool = True) -> list[Row]:
-        """Rows as they are; `fresh` lets time pass before."""
-        if fresh:
-            await self.pass_time()
-        else:
-            await self._before_read()
+    async def browse(self, query: Query) -> list[Row]:
+        """Rows as they are now, after time was let pass."""
+        await self.pass_time()
         return await self.store.browse(query)
 
-    async def row(self, message_id: str, *, fresh: bool = True) -> Row | None:
-        """The row of one message."""
-        rows = await self.browse(Query(ids=(message_id,)), fresh=fresh)
+    async def row(self, message_id: str) -> Row | None:
+        """The row of one message; time is let pass only if that has ended it."""
+        await self._before_read()
+        rows = await self.store.browse(Query(ids=(message_id,)))
+        if rows and rows[0].state == "dead" and rows[0].settled_at is None:
+            rows = await self.browse(Query(ids=(message_id,)))
         return rows[0] if rows else None
 
     async def fate(
         self, message_id: str, until: Callable[[Row | None], bool], deadline: float | None
     ) -> tuple[Row | None, bool]:
         """The message's row once `until` holds for it; (row, False) at the deadline."""
-        with self.listening(FATE + message_id) as wait:
+        await self.enter()
+        with self.listening(FATE + message_id) as topic:
             while True:
                 row = await self.row(message_id)
                 if until(row):
                     return row, True
-                if not await wait(deadline):
+                if not await topic.heard(deadline):
                     return row, False
 
     async def agents(self) -> Roster:
@@ -372,6 +355,37 @@ class Core:
                             await result
                 except Exception:
                     log.exception("a dead-letter callback failed; the dead letter stays")
+
+
+class _Listening:
+    """A bell hung on a topic for the length of a block, rung too when the bus is closed."""
+
+    __slots__ = ("_all", "_bell", "_poll")
+
+    def __init__(self, store: A2ADeliveryStore, topic: str, everyone: set[Bell]) -> None:
+        self._bell = store.listen(topic)
+        self._poll = store.poll
+        self._all = everyone
+
+    def __enter__(self) -> _Listening:
+        self._all.add(self._bell)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._all.discard(self._bell)
+        if kind is not None:
+            self._bell.ring()  # what it was woken for is still there: the next in line is told
+        self._bell.close()
+
+    async def heard(self, deadline: float | None) -> bool:
+        """Wait for the topic, or long enough to ask again anyhow; False at the deadline."""
+        remaining = self._poll
+        if deadline is not None:
+            remaining = min(remaining, deadline - asyncio.get_running_loop().time())
+            if remaining <= 0:
+                return False
+        await self._bell.wait(remaining)
+        return True
 
 
 def deadline_of(timeout: float | None) -> float | None:

@@ -64,7 +64,7 @@ class Context(Struct, frozen=True, kw_only=True):
     hops: int = 0
     awaited: bool = False
     reader: str = ""
-    trace: dict[str, str] = {}
+    trace: dict[str, str] | None = None
 
 
 class _Letter(Struct, frozen=True, eq=False):

@@ -52,7 +52,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     awaited: bool = False
     seq: int | None = None
     final: bool | None = None
-    trace: dict[str, str] = {}
+    trace: dict[str, str] | None = None
 
 
 Body = Record | bytes

@@ -68,6 +68,7 @@ class Ledger:
 
     def take(self, turn: Turn, now: float) -> Verdict:
         """One turn, all or nothing."""
+        self._forget(now)
         if turn.roster is not None and turn.roster != self.version:
             return Verdict(Refusal("roster"), died=self._obituaries())
         held = None
@@ -346,6 +347,7 @@ class Ledger:
 
     def browse(self, query: Query, now: float) -> list[Row]:
         """Rows as they are."""
+        self._forget(now)
         rows = self.rows
         if query.ids is not None:
             found = [rows[i] for i in query.ids if i in rows]

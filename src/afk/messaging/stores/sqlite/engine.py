@@ -18,17 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MessagingError, StoreError, UsageError
+from ...hints import Bells
 from .session import Session
 from .step import Step
 from .writer import OVER, RUNNING, WAITING, Operation, Served, Writer, log, nothing
 
 GROUP = 512
+GLANCE = 0.008
+"""Seconds between glances at the count of writes, while anyone waits: half of it is what a
+message of another process waits for, and 125 glances a second cost half a percent of a core."""
 
 
 class Engine:
     """The event loop's half: operations go in line here, and answers come back.
 
-    told: called in the loop after each commit with (topics to ring, when something is next due).
+    bells: rung after each commit, and when another process's commit, or time, makes news.
     patience: seconds an operation waits for other processes before it fails, unstored.
     """
 
@@ -38,12 +42,12 @@ class Engine:
         synchronous: str,
         namespace: str,
         clock: Callable[[], float],
-        told: Callable[[list[str], float], None],
+        bells: Bells,
         patience: float,
     ) -> None:
         self.path = path
         self.writer = Writer(path, synchronous, namespace, clock)
-        self._told = told
+        self._bells = bells
         self._patience = patience
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._pending: dict[Operation, None] = {}
@@ -165,7 +169,8 @@ class Engine:
                 _fail(operation.future, answer)
             else:
                 _succeed(operation.future, answer)
-        self._told(served.topics, served.due)
+        for topic in served.topics:
+            self._bells.ring(topic)
 
     # -- in the thread -------------------------------------------------------------------
 
@@ -178,23 +183,40 @@ class Engine:
         self._post(_succeed, opened)
         try:
             while (group := self._collect()) is not None:
-                plain = [operation for operation in group if not operation.opens]
-                if plain or not group:
-                    self._post_served(self.writer.serve(plain))
-                for operation in group:
-                    if operation.opens:
-                        lent = self.writer.lend(operation, self._loop, self._post_served)
-                        if lent is not None:
-                            self._post_served(lent)
+                self._work(group) if group else self._idle()
         finally:
             self.writer.close()
             self._post(_succeed, self._ended)
 
+    def _work(self, group: list[Operation]) -> None:
+        plain = [operation for operation in group if not operation.opens]
+        if plain:
+            self._post_served(self.writer.serve(plain))
+        for operation in group:
+            if operation.opens:
+                lent = self.writer.lend(operation, self._loop, self._post_served)
+                if lent is not None:
+                    self._post_served(lent)
+
+    def _idle(self) -> None:
+        """Renew what is held; look for news of other processes, or of time, if anyone waits."""
+        if self.writer.holdings.wait() == 0:
+            self._post_served(self.writer.serve([]))
+        if self._bells and self.writer.has_news():
+            self._post_served(self.writer.look(self._bells.topics()))
+
+    def _pause(self) -> float | None:
+        """How long to wait for operations before `_idle`; None is for ever."""
+        renewal = self.writer.holdings.wait()
+        if not self._bells:
+            return renewal
+        return GLANCE if renewal is None else min(GLANCE, renewal)
+
     def _collect(self) -> list[Operation] | None:
-        """All that wait, at most GROUP; an empty list when leases are to be renewed; None: stop."""
+        """All that wait, at most GROUP; an empty list after a pause without any; None: stop."""
         group: list[Operation] = []
         try:
-            operation = self._queue.get(timeout=self.writer.holdings.wait())
+            operation = self._queue.get(timeout=self._pause())
             while operation is not None:
                 group.append(operation)
                 if len(group) == GROUP:

@@ -242,8 +242,7 @@ class Step:
     # -- the end of the transaction ------------------------------------------------------
 
     def close(self) -> None:
-        """Let go of what history no longer covers, and write what was cached."""
-        self._purge()
+        """Write what was cached."""
         if (self.accepted, self.ended) != self._counters:
             self.db.execute(
                 "UPDATE afk_counter SET accepted = ?, ended = ?", (self.accepted, self.ended)
@@ -255,7 +254,7 @@ class Step:
                     (shelf.open, shelf.seen, self.space, name),
                 )
 
-    def _purge(self) -> None:
+    def purge(self) -> None:
         """Rows whose time has come go; of keyed ones and requests the body goes first."""
         for condition, limit in (("fade <= ?", self.now), ("trim <= ?", self.ended)):
             rows = self.db.execute(

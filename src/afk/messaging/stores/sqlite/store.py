@@ -33,8 +33,6 @@ from .engine import Engine
 from .put import take_turns
 
 _SYNCHRONOUS = {"disk": "FULL", "process": "NORMAL"}
-GLANCE = 0.005
-"""Seconds between looks at the count of writes, while anyone waits."""
 
 
 class SQLiteA2ADeliveryStore:
@@ -79,9 +77,6 @@ class SQLiteA2ADeliveryStore:
         self._users = 0
         self._engine: Engine
         self._opening: asyncio.Task[None] | None = None
-        self._glancing: asyncio.TimerHandle | None = None
-        self._asking: asyncio.Task[None] | None = None
-        self._next_due = float("inf")
 
     # -- life ----------------------------------------------------------------------------
 
@@ -93,7 +88,7 @@ class SQLiteA2ADeliveryStore:
                 self._synchronous,
                 self._namespace,
                 self._clock,
-                self._told,
+                self._bells,
                 self._patience,
             )
             self._opening = asyncio.create_task(self._engine.start())
@@ -109,11 +104,6 @@ class SQLiteA2ADeliveryStore:
         """The last close ends the thread and closes the file."""
         self._users -= 1
         if self._users == 0:
-            if self._glancing is not None:
-                self._glancing.cancel()
-                self._glancing = None
-            if self._asking is not None:
-                await asyncio.wait([self._asking])
             await self._engine.stop()
             self._opening = None
 
@@ -167,43 +157,6 @@ class SQLiteA2ADeliveryStore:
         """A write transaction on the store's own connection, lent to the caller."""
         return await self._engine.session()
 
-    # -- waking those who wait -----------------------------------------------------------
-
     def listen(self, topic: str) -> Bell:
-        """Hear of a topic; the first to listen starts the glances at other processes' writes."""
-        bell = self._bells.listen(topic)
-        if self._glancing is None:
-            self._glancing = asyncio.get_running_loop().call_later(GLANCE, self._glance)
-        return bell
-
-    def _told(self, topics: list[str], due: float) -> None:
-        self._next_due = min(self._next_due, due)
-        for topic in topics:
-            self._bells.ring(topic)
-
-    def _glance(self) -> None:
-        """Has another process written, or is something due? Two reads of memory, mostly."""
-        if not self._bells:
-            self._glancing = None
-            return
-        self._glancing = asyncio.get_running_loop().call_later(GLANCE, self._glance)
-        engine = self._engine
-        writes = engine.writer.lock.writes
-        if (
-            writes != engine.writer.seen_writes or self._next_due <= self._clock()
-        ) and not self._asking:
-            engine.writer.seen_writes = writes
-            self._next_due = float("inf")
-            self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(self._asked)
-
-    async def _ask(self) -> None:
-        """Which of those who wait should look?"""
-        topics = self._bells.topics()
-        news, due = await self._engine.do(lambda step: look.heard(step, topics), writes=False)
-        self._told(news, due)
-
-    def _asked(self, task: asyncio.Task[None]) -> None:
-        self._asking = None
-        if not task.cancelled() and task.exception() is not None:
-            self._next_due = self._clock() + 1.0  # the store failed; those who wait ask again
+        """Hear of a topic. The claim or look that follows has the thread glance from then on."""
+        return self._bells.listen(topic)

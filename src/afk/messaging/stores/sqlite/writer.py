@@ -18,6 +18,7 @@ from ...errors import ConfigurationError, MessagingError, StoreError
 from . import file
 from .holding import Holdings
 from .lock import LockFile
+from .look import heard
 from .session import Session
 from .step import Step
 
@@ -46,15 +47,14 @@ class Operation:
 
 
 class Served(Struct):
-    """What a group came to: answers (or errors), topics to ring, the next due time."""
+    """What a group came to: answers (or errors), and topics to ring."""
 
     answers: list[tuple[Operation, Any]]
     topics: list[str] = []
-    due: float = float("inf")
 
 
 class Writer:
-    """Used by one thread, but for `lock.writes`, `lock.holder`, `seen_writes` and the mutex."""
+    """Used by one thread, but for `lock.holder` and the mutex."""
 
     def __init__(
         self, path: Path, synchronous: str, namespace: str, clock: Callable[[], float]
@@ -63,7 +63,8 @@ class Writer:
         self.lock: LockFile
         self.mutex = threading.Lock()
         self.holdings = Holdings()
-        self.seen_writes = 0
+        self._seen_writes = 0
+        self._next_due = float("inf")
         self._synchronous = synchronous
         self._namespace = namespace
         self._clock = clock
@@ -150,6 +151,8 @@ class Writer:
         before = db.total_changes
         with self._transaction(db, writes):
             step = Step(db, self._clock(), self._space)
+            if writes:
+                step.purge()  # first, so that a key past its time is free again
             answers = [(operation, _answer(operation, step)) for operation in group]
             if writes:
                 for token, seconds in self.holdings.due():
@@ -160,7 +163,8 @@ class Writer:
         self.holdings.apply(step.held, step.released)
         if db.total_changes != before:
             self._count()
-        return Served(answers, step.topics, step.next_due)
+        self._next_due = min(self._next_due, step.next_due)
+        return Served(answers, step.topics)
 
     @contextlib.contextmanager
     def _transaction(self, db: sqlite3.Connection, writes: bool) -> Iterator[None]:
@@ -186,7 +190,6 @@ class Writer:
                 one = self._together([operation], writes)
                 served.answers += one.answers
                 served.topics = served.topics + one.topics
-                served.due = min(served.due, one.due)
             except Exception as error:  # noqa: BLE001 - the thread must live on
                 self._recover(error)
                 served.answers.append((operation, self._failure(error)))
@@ -194,10 +197,27 @@ class Writer:
 
     def _count(self) -> None:
         """Note the write for other processes; our own we have seen, if we had seen all before."""
-        seen = self.lock.writes == self.seen_writes
+        seen = self.lock.writes == self._seen_writes
         self.lock.count()
         if seen:
-            self.seen_writes = self.lock.writes
+            self._seen_writes = self.lock.writes
+
+    def has_news(self) -> bool:
+        """Whether another process has written, or something is due: two reads of memory."""
+        return self.lock.writes != self._seen_writes or self._next_due <= self._clock()
+
+    def look(self, topics: list[str]) -> Served:
+        """Which of these topics those who wait should hear of."""
+        self._seen_writes = self.lock.writes  # before the look: what comes meanwhile is news
+        try:
+            db = self._connection()
+            with self._transaction(db, writes=False):
+                news, self._next_due = heard(Step(db, self._clock(), self._space), topics)
+        except Exception as error:  # noqa: BLE001 - the thread must live on
+            self._recover(error)
+            self._next_due = self._clock() + 1.0  # look again; who waits asks again anyhow
+            news = []
+        return Served([], news)
 
     # -- a transaction for the caller ------------------------------------------------------
 
@@ -229,7 +249,8 @@ class Writer:
                 self._count()
             # Leases held meanwhile could not be renewed: now, before another process may look.
             renewed = self._together([], writes=True)
-            return Served([(ending, verdict)], step.topics + renewed.topics, step.next_due)
+            self._next_due = min(self._next_due, step.next_due)
+            return Served([(ending, verdict)], step.topics + renewed.topics)
 
 
 class _CommitError(Exception):
