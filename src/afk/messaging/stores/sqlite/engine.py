@@ -19,20 +19,19 @@ from typing import Any
 
 from ...errors import MessagingError, StoreError, UsageError
 from ...hints import Bells
+from .look import heard
+from .lookout import Lookout
 from .session import Session
 from .step import Step
 from .writer import OVER, RUNNING, WAITING, Operation, Served, Writer, log, nothing
 
 GROUP = 512
-GLANCE = 0.008
-"""Seconds between glances at the count of writes, while anyone waits: half of it is what a
-message of another process waits for, and 125 glances a second cost half a percent of a core."""
 
 
 class Engine:
     """The event loop's half: operations go in line here, and answers come back.
 
-    bells: rung after each commit, and when another process's commit, or time, makes news.
+    bells: rung after each commit, and when the lookout has news of other processes or of time.
     patience: seconds an operation waits for other processes before it fails, unstored.
     """
 
@@ -48,6 +47,7 @@ class Engine:
         self.path = path
         self.writer = Writer(path, synchronous, namespace, clock)
         self._bells = bells
+        self._clock = clock
         self._patience = patience
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._pending: dict[Operation, None] = {}
@@ -67,10 +67,12 @@ class Engine:
         )
         self._thread.start()
         await opened
+        self._lookout = Lookout(self.writer.lock, self._bells, self._clock, self._look)
 
     async def stop(self) -> None:
         """Finish what waits, close the file, end the thread."""
         self._stopped = True
+        self._lookout.close()
         self._queue.put(None)
         try:
             async with asyncio.timeout(self._patience):
@@ -169,8 +171,16 @@ class Engine:
                 _fail(operation.future, answer)
             else:
                 _succeed(operation.future, answer)
-        for topic in served.topics:
-            self._bells.ring(topic)
+        self._lookout.own_write(*served.writes)
+        self._lookout.told(served.topics, served.due)
+
+    def _look(self, topics: list[str]) -> None:
+        looking = self._submit(lambda step: heard(step, topics), writes=False)
+        looking.future.add_done_callback(self._looked)
+
+    def _looked(self, looking: asyncio.Future[tuple[list[str], float]]) -> None:
+        if not looking.cancelled() and looking.exception() is None:
+            self._lookout.told(*looking.result())
 
     # -- in the thread -------------------------------------------------------------------
 
@@ -183,14 +193,14 @@ class Engine:
         self._post(_succeed, opened)
         try:
             while (group := self._collect()) is not None:
-                self._work(group) if group else self._idle()
+                self._work(group)
         finally:
             self.writer.close()
             self._post(_succeed, self._ended)
 
     def _work(self, group: list[Operation]) -> None:
         plain = [operation for operation in group if not operation.opens]
-        if plain:
+        if plain or not group:
             self._post_served(self.writer.serve(plain))
         for operation in group:
             if operation.opens:
@@ -198,25 +208,11 @@ class Engine:
                 if lent is not None:
                     self._post_served(lent)
 
-    def _idle(self) -> None:
-        """Renew what is held; look for news of other processes, or of time, if anyone waits."""
-        if self.writer.holdings.wait() == 0:
-            self._post_served(self.writer.serve([]))
-        if self._bells and self.writer.has_news():
-            self._post_served(self.writer.look(self._bells.topics()))
-
-    def _pause(self) -> float | None:
-        """How long to wait for operations before `_idle`; None is for ever."""
-        renewal = self.writer.holdings.wait()
-        if not self._bells:
-            return renewal
-        return GLANCE if renewal is None else min(GLANCE, renewal)
-
     def _collect(self) -> list[Operation] | None:
-        """All that wait, at most GROUP; an empty list after a pause without any; None: stop."""
+        """All that wait, at most GROUP; an empty list when leases are to be renewed; None: stop."""
         group: list[Operation] = []
         try:
-            operation = self._queue.get(timeout=self._pause())
+            operation = self._queue.get(timeout=self.writer.holdings.wait())
             while operation is not None:
                 group.append(operation)
                 if len(group) == GROUP:

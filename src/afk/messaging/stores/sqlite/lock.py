@@ -45,6 +45,7 @@ class LockFile:
     """A lock between processes. The first 8 bytes count writes, the next 8 name the holder."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(self._fd).st_size < _SIZE:
@@ -77,8 +78,8 @@ class LockFile:
         return int.from_bytes(self._memory[8:16], "little")
 
     def count(self) -> None:
-        """Note a write; only while held."""
-        self._memory[:8] = ((self.writes + 1) & (2**64 - 1)).to_bytes(8, "little")
+        """Note a write; only while held. Written to the file, so that who watches it is woken."""
+        os.pwrite(self._fd, ((self.writes + 1) & (2**64 - 1)).to_bytes(8, "little"), 0)
 
     def close(self) -> None:
         """Let go of the file."""

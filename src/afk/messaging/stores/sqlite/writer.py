@@ -18,7 +18,6 @@ from ...errors import ConfigurationError, MessagingError, StoreError
 from . import file
 from .holding import Holdings
 from .lock import LockFile
-from .look import heard
 from .session import Session
 from .step import Step
 
@@ -47,10 +46,13 @@ class Operation:
 
 
 class Served(Struct):
-    """What a group came to: answers (or errors), and topics to ring."""
+    """What a group came to: answers (or errors), topics to ring, when something is next due, and
+    the count of writes before and after."""
 
     answers: list[tuple[Operation, Any]]
     topics: list[str] = []
+    due: float = float("inf")
+    writes: tuple[int, int] = (0, 0)
 
 
 class Writer:
@@ -63,8 +65,6 @@ class Writer:
         self.lock: LockFile
         self.mutex = threading.Lock()
         self.holdings = Holdings()
-        self._seen_writes = 0
-        self._next_due = float("inf")
         self._synchronous = synchronous
         self._namespace = namespace
         self._clock = clock
@@ -161,10 +161,8 @@ class Writer:
         for operation, answer in answers:
             operation.answer = answer
         self.holdings.apply(step.held, step.released)
-        if db.total_changes != before:
-            self._count()
-        self._next_due = min(self._next_due, step.next_due)
-        return Served(answers, step.topics)
+        changed = db.total_changes != before
+        return Served(answers, step.topics, step.next_due, self._count() if changed else (0, 0))
 
     @contextlib.contextmanager
     def _transaction(self, db: sqlite3.Connection, writes: bool) -> Iterator[None]:
@@ -190,34 +188,18 @@ class Writer:
                 one = self._together([operation], writes)
                 served.answers += one.answers
                 served.topics = served.topics + one.topics
+                served.due = min(served.due, one.due)
+                served.writes = (served.writes[0] or one.writes[0], one.writes[1])
             except Exception as error:  # noqa: BLE001 - the thread must live on
                 self._recover(error)
                 served.answers.append((operation, self._failure(error)))
         return served
 
-    def _count(self) -> None:
-        """Note the write for other processes; our own we have seen, if we had seen all before."""
-        seen = self.lock.writes == self._seen_writes
+    def _count(self) -> tuple[int, int]:
+        """Note the write for other processes; the count before and after."""
+        before = self.lock.writes
         self.lock.count()
-        if seen:
-            self._seen_writes = self.lock.writes
-
-    def has_news(self) -> bool:
-        """Whether another process has written, or something is due: two reads of memory."""
-        return self.lock.writes != self._seen_writes or self._next_due <= self._clock()
-
-    def look(self, topics: list[str]) -> Served:
-        """Which of these topics those who wait should hear of."""
-        self._seen_writes = self.lock.writes  # before the look: what comes meanwhile is news
-        try:
-            db = self._connection()
-            with self._transaction(db, writes=False):
-                news, self._next_due = heard(Step(db, self._clock(), self._space), topics)
-        except Exception as error:  # noqa: BLE001 - the thread must live on
-            self._recover(error)
-            self._next_due = self._clock() + 1.0  # look again; who waits asks again anyhow
-            news = []
-        return Served([], news)
+        return before, self.lock.writes
 
     # -- a transaction for the caller ------------------------------------------------------
 
@@ -246,11 +228,10 @@ class Writer:
                 return Served([(ending, self._failure(error))])
             if step.written:
                 self.holdings.apply(step.held, step.released)
-                self._count()
             # Leases held meanwhile could not be renewed: now, before another process may look.
             renewed = self._together([], writes=True)
-            self._next_due = min(self._next_due, step.next_due)
-            return Served([(ending, verdict)], step.topics + renewed.topics)
+            writes = self._count() if step.written else (0, 0)
+            return Served([(ending, verdict)], step.topics + renewed.topics, step.next_due, writes)
 
 
 class _CommitError(Exception):
