@@ -88,7 +88,7 @@ class MessageBus(Inspector):
         await self._core.enter()
         if name not in (await self._core.agents()).boxes:
             raise await self._core.unknown(name)
-        self._core.report(await self._core.store.unbind(name))
+        self._core.obituaries.report(await self._core.store.unbind(name))
 
     async def agents(self) -> list[str]:
         """Every registered name, sorted."""

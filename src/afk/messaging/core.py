@@ -1,13 +1,11 @@
-"""The one way to the store: opening, order, refusals as errors, waiting, obituaries."""
+"""The one way to the store: opening, order, refusals as errors, waiting."""
 
 from __future__ import annotations
 
 import asyncio
 import difflib
-import inspect
-import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -22,6 +20,9 @@ from .errors import (
     UsageError,
 )
 from .lifecycle import RetryPolicy
+from .listening import Listening
+from .log import log
+from .obituaries import Obituaries
 from .records import Record
 from .settings import Settings
 from .store import (
@@ -40,10 +41,7 @@ from .store import (
 )
 from .views import LETTERS, View
 
-log = logging.getLogger("afk.messaging")
-
 YIELD_EVERY = 64
-CALLBACK_SECONDS = 10.0
 
 in_transaction: ContextVar[set[Core]] = ContextVar("afk_in_transaction")
 """The cores whose stores are inside a caller's transaction here: another call would wait for it.
@@ -65,8 +63,7 @@ class Core:
         self._flushing: set[asyncio.Task[None]] = set()
         self._flush_due = False
         self._listening: set[Bell] = set()
-        self._callbacks: list[Callable[[Row], Any]] = []
-        self._obituaries: set[asyncio.Task[None]] = set()
+        self.obituaries = Obituaries(store)
         self._sent = 0
 
     # -- opening and closing -------------------------------------------------------------
@@ -113,8 +110,7 @@ class Core:
         while self._later or self._flushing:
             await self._flush()
             await asyncio.gather(*self._flushing, return_exceptions=True)
-        while self._obituaries:
-            await asyncio.gather(*self._obituaries, return_exceptions=True)
+        await self.obituaries.drain()
 
     # -- writing -------------------------------------------------------------------------
 
@@ -140,7 +136,7 @@ class Core:
             raise await self._error(verdict.refusal)
 
     def _note(self, verdict: Verdict) -> None:
-        self.report(verdict.died)
+        self.obituaries.report(verdict.died)
         for accepted in verdict.accepted:
             if accepted.ignored:
                 log.warning("a second answer to a request was ignored: %s", accepted.id)
@@ -194,7 +190,7 @@ class Core:
 
     def _check_later(self, verdicts: Any) -> None:
         for verdict in verdicts:
-            self.report(verdict.died)
+            self.obituaries.report(verdict.died)
             if verdict.refusal is not None:
                 log.warning("a message was settled too late: its lease was lost")
 
@@ -280,16 +276,16 @@ class Core:
             batch = await self.store.claim(claim)
         except UnknownAgentError:
             raise await self.unknown(claim.mailbox) from None
-        self.report(batch.died)
+        self.obituaries.report(batch.died)
         return batch.leased
 
     async def pass_time(self) -> None:
         """Have the store bring about what only time does."""
         await self._claim(_SWEEP)
 
-    def listening(self, topic: str) -> _Listening:
+    def listening(self, topic: str) -> Listening:
         """A context in which the topic can be waited for."""
-        return _Listening(self.store, topic, self._listening)
+        return Listening(self.store, topic, self._listening)
 
     # -- reading -------------------------------------------------------------------------
 
@@ -323,71 +319,3 @@ class Core:
         """The directory now."""
         await self._before_read()
         return await self.store.agents()
-
-    # -- obituaries ----------------------------------------------------------------------
-
-    def on_dead(self, callback: Callable[[Row], Awaitable[None] | None]) -> None:
-        """Call back with the row of each message that a call of this bus made dead."""
-        self._callbacks.append(callback)
-
-    def report(self, died: tuple[str, ...]) -> None:
-        """Tell the callbacks, in a task of its own."""
-        if not died:
-            return
-        log.warning("%d message(s) became dead letters: %s", len(died), ", ".join(died[:3]))
-        if self._callbacks:
-            task = asyncio.create_task(self._announce(died))
-            self._obituaries.add(task)
-            task.add_done_callback(self._obituaries.discard)
-
-    async def _announce(self, died: tuple[str, ...]) -> None:
-        try:
-            rows = await self.store.browse(Query(ids=died))
-        except MessagingError as error:
-            log.warning("dead letters could not be read for the callbacks: %s", error)
-            return
-        for row in rows:
-            for callback in self._callbacks:
-                try:
-                    async with asyncio.timeout(CALLBACK_SECONDS):
-                        result = callback(row)
-                        if inspect.isawaitable(result):
-                            await result
-                except Exception:
-                    log.exception("a dead-letter callback failed; the dead letter stays")
-
-
-class _Listening:
-    """A bell hung on a topic for the length of a block, rung too when the bus is closed."""
-
-    __slots__ = ("_all", "_bell", "_poll")
-
-    def __init__(self, store: A2ADeliveryStore, topic: str, everyone: set[Bell]) -> None:
-        self._bell = store.listen(topic)
-        self._poll = store.poll
-        self._all = everyone
-
-    def __enter__(self) -> _Listening:
-        self._all.add(self._bell)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._all.discard(self._bell)
-        if kind is not None:
-            self._bell.ring()  # what it was woken for is still there: the next in line is told
-        self._bell.close()
-
-    async def heard(self, deadline: float | None) -> bool:
-        """Wait for the topic, or long enough to ask again anyhow; False at the deadline."""
-        remaining = self._poll
-        if deadline is not None:
-            remaining = min(remaining, deadline - asyncio.get_running_loop().time())
-            if remaining <= 0:
-                return False
-        await self._bell.wait(remaining)
-        return True
-
-
-def deadline_of(timeout: float | None) -> float | None:
-    """The event loop's time `timeout` seconds from now; None waits for ever."""
-    return None if timeout is None else asyncio.get_running_loop().time() + timeout

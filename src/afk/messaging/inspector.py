@@ -99,7 +99,7 @@ class Inspector:
 
         The durable way to follow is `dead_letters(after=cursor)`.
         """
-        self._core.on_dead(lambda row: callback(dead_letter_of(row)))
+        self._core.obituaries.call(lambda row: callback(dead_letter_of(row)))
 
     async def _amend(
         self, verb: Literal["cancel", "redrive", "discard"], ids: tuple[str, ...], agent: str | None

@@ -8,10 +8,12 @@ from typing import Any, Generic, Unpack
 
 from msgspec.structs import replace
 
-from .core import Core, deadline_of, log
+from .core import Core
 from .delivery import HANDLING_SECONDS, Delivery
 from .errors import ConfigurationError, LeaseLostError
 from .lifecycle import Dead, Done, RetryPolicy, parse_token
+from .listening import deadline_of
+from .log import log
 from .messages import BROADCAST, AgentMessage, InternalA2AEnvelope, check_name
 from .posting import ask, post, post_copies
 from .receipts import Receipt

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Generic
 
-from .core import Core, deadline_of
+from .core import Core
 from .errors import RequestFailedError, RequestTimeoutError
 from .lifecycle import FINAL, State
+from .listening import deadline_of
 from .records import Record, decode
 from .store import Accepted, Durability, Row
 from .views import M, View

@@ -10,10 +10,11 @@ from typing import Any, Generic
 
 from msgspec import Struct
 
-from .core import Core, log
+from .core import Core
 from .delivery import Delivery, Reject, Retry, current, describe
 from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreError, UsageError
 from .lifecycle import RetryPolicy
+from .log import log
 from .store import Leased
 from .views import M
 

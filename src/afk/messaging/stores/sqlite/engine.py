@@ -19,11 +19,12 @@ from typing import Any
 
 from ...errors import MessagingError, StoreError, UsageError
 from ...hints import Bells
+from ...log import log
 from .look import heard
 from .lookout import Lookout
 from .session import Session
 from .step import Step
-from .writer import OVER, RUNNING, WAITING, Operation, Served, Writer, log, nothing
+from .writer import OVER, RUNNING, WAITING, Operation, Served, Writer, nothing
 
 GROUP = 512
 

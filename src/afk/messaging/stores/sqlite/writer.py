@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sqlite3
 import threading
 import time
@@ -15,13 +14,12 @@ from typing import Any
 from msgspec import Struct
 
 from ...errors import ConfigurationError, MessagingError, StoreError
+from ...log import log
 from . import file
 from .holding import Holdings
 from .lock import LockFile
 from .session import Session
 from .step import Step
-
-log = logging.getLogger("afk.messaging")
 
 WAITING, RUNNING, OVER = range(3)
 _REOPEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN}

@@ -1,0 +1,43 @@
+"""Waiting for a topic, until a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .store import A2ADeliveryStore, Bell
+
+
+class Listening:
+    """A bell hung on a topic for the length of a block, rung too when the bus is closed."""
+
+    __slots__ = ("_all", "_bell", "_poll")
+
+    def __init__(self, store: A2ADeliveryStore, topic: str, everyone: set[Bell]) -> None:
+        self._bell = store.listen(topic)
+        self._poll = store.poll
+        self._all = everyone
+
+    def __enter__(self) -> Listening:
+        self._all.add(self._bell)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._all.discard(self._bell)
+        if kind is not None:
+            self._bell.ring()  # what it was woken for is still there: the next in line is told
+        self._bell.close()
+
+    async def heard(self, deadline: float | None) -> bool:
+        """Wait for the topic, or long enough to ask again anyhow; False at the deadline."""
+        remaining = self._poll
+        if deadline is not None:
+            remaining = min(remaining, deadline - asyncio.get_running_loop().time())
+            if remaining <= 0:
+                return False
+        await self._bell.wait(remaining)
+        return True
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """The event loop's time `timeout` seconds from now; None waits for ever."""
+    return None if timeout is None else asyncio.get_running_loop().time() + timeout

@@ -1,0 +1,5 @@
+"""The library's logger; it says nothing unless the application sets up logging."""
+
+import logging
+
+log = logging.getLogger("afk.messaging")
