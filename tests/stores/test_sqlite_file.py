@@ -359,7 +359,7 @@ async def test_one_bad_operation_does_not_fail_its_neighbours(tmp_path: Path) ->
     engine = store._engine
 
     def bad(step) -> None:
-        step.db.execute("INSERT INTO afk_counter VALUES (1, 2, 3)")
+        step.db.execute("INSERT INTO afk_counter VALUES (1, 2, 3, 4)")
 
     def good(step) -> int:
         return step.db.execute("SELECT 42").fetchone()[0]

@@ -70,6 +70,7 @@ def _grant(
         " last = ?, lease = ?, due = ?, leased = coalesce(leased, ?) WHERE seq = ?",
         (LEASED, attempt, fence, last, end, due, step.now, seq),
     )
+    step.next_due = min(step.next_due, due)
     token = token_of(message_id, fence)
     if request.hold is not None:
         step.held.append((token, request.lease, request.hold))

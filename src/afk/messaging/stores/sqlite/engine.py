@@ -8,7 +8,6 @@ one by one, so that only the guilty one pays.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import queue
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 from ...errors import MessagingError, StoreError, UsageError
 from ...hints import Bells
 from ...log import log
+from .claim import pass_time
 from .look import heard
 from .lookout import Lookout
 from .session import Session
@@ -55,6 +55,8 @@ class Engine:
         self._watch: asyncio.TimerHandle | None = None
         self._pid = os.getpid()
         self._stopped = False
+        self.untold: list[str] = []
+        """Who died in a look: for the next call that can report it."""
 
     # -- in the event loop ---------------------------------------------------------------
 
@@ -98,8 +100,9 @@ class Engine:
         operation = self._submit(run, writes)
         try:
             return await operation.future
-        except asyncio.CancelledError:
-            if not self._withdrawn(operation) and undo is not None:
+        except (asyncio.CancelledError, StoreError):
+            # A given up operation may yet land, for nobody.
+            if not self._withdrawn(operation) and undo is not None and not self._stopped:
                 undoing = self._submit(lambda step: _undo(operation, undo, step))
                 undoing.future.add_done_callback(_note_failure)
             raise
@@ -111,7 +114,9 @@ class Engine:
             session: Session = await operation.future
         except asyncio.CancelledError:
             future = operation.future
-            if future.done() and not future.cancelled() and future.exception() is None:
+            if self._withdrawn(operation):
+                pass
+            elif future.done() and not future.cancelled() and future.exception() is None:
                 future.result().abandon()
             raise
         return session
@@ -175,13 +180,21 @@ class Engine:
         self._lookout.own_write(*served.writes)
         self._lookout.told(served.topics, served.due)
 
-    def _look(self, topics: list[str]) -> None:
-        looking = self._submit(lambda step: heard(step, topics), writes=False)
-        looking.future.add_done_callback(self._looked)
+    def _look(self, topics: list[str], due: bool) -> None:
+        def look(step: Step) -> tuple[list[str], float, tuple[str, ...]]:
+            if due:
+                pass_time(step)
+            return *heard(step, topics), step.obituaries()
 
-    def _looked(self, looking: asyncio.Future[tuple[list[str], float]]) -> None:
-        if not looking.cancelled() and looking.exception() is None:
-            self._lookout.told(*looking.result())
+        self._submit(look, writes=due).future.add_done_callback(self._looked)
+
+    def _looked(self, looking: asyncio.Future[tuple[list[str], float, tuple[str, ...]]]) -> None:
+        if looking.cancelled() or looking.exception() is not None:
+            self._lookout.expect(self._clock() + 1.0)  # the store failed: try again
+            return
+        news, due, died = looking.result()
+        self.untold += died
+        self._lookout.told(news, due)
 
     # -- in the thread -------------------------------------------------------------------
 
@@ -194,7 +207,12 @@ class Engine:
         self._post(_succeed, opened)
         try:
             while (group := self._collect()) is not None:
-                self._work(group)
+                try:
+                    self._work(group)
+                except Exception as error:  # noqa: BLE001 - the thread must live on
+                    log.exception("%s: the writer failed", self.path)
+                    failure = StoreError(f"{self.path}: {error}")
+                    self._post_served(Served([(operation, failure) for operation in group]))
         finally:
             self.writer.close()
             self._post(_succeed, self._ended)
@@ -226,12 +244,15 @@ class Engine:
             return group
         return None
 
-    def _post_served(self, served: Served) -> None:
-        self._post(self._deliver, served)
+    def _post_served(self, served: Served) -> bool:
+        return self._post(self._deliver, served)
 
-    def _post(self, call: Callable[..., None], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who waited
+    def _post(self, call: Callable[..., None], *arguments: Any) -> bool:
+        try:
             self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop is gone, and with it who waited
+            return False
+        return True
 
 
 def _undo(operation: Operation, undo: Callable[[Step, Any], None], step: Step) -> None:

@@ -2,8 +2,8 @@
 
 SQLite's own waiting starves some processes (two of eight made one commit in eight seconds);
 a queue on `flock` is fair. Holding it around checkpoints too keeps commits and checkpoints of
-different processes apart. The file also carries a counter in shared memory: reading it costs
-nothing, so a waiting process can look hundreds of times a second.
+different processes apart. The file also counts writes: a process that watches it, or glances
+at it, learns of others' writes without asking the database.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from ...messages import PRIORITIES
 from ...store import FATE, MAIL, Box, MailboxStats, Query, Roster, Row
 from .claim import next_due
 from .put import roster_version
-from .step import BLOCKED, DEAD, LEASED, READY, SCHEDULED, STATES, Step
+from .step import BLOCKED, DEAD, DONE, LEASED, READY, STATES, Step
 
 _COLUMNS = (
     "d.seq, d.id, d.mailbox, d.body, d.fade, d.state, d.line, d.start, d.due, d.lease, d.last,"
@@ -19,6 +19,7 @@ _COLUMNS = (
 )
 _FROM = " FROM afk_delivery d LEFT JOIN afk_delivery a ON a.space = d.space AND a.id = d.answer"
 _READY = "mailbox = ? AND line = 0"
+_DECIDED = f"id = ? AND (state > {DONE} OR answer IS NOT NULL OR state = {DONE} AND awaited <> 1)"
 FEW = 64
 """Above so many topics it is cheaper to ask where mail waits than for each whether it does."""
 _ORDER = {
@@ -233,12 +234,7 @@ def heard(step: Step, topics: list[str]) -> tuple[list[str], float]:
             has = name in waiting if waiting is not None else _has(step, _READY, name)
             if has or name in due:
                 news.append(topic)
-        elif _has(
-            step,
-            f"id = ? AND (state > {SCHEDULED + 1} OR answer IS NOT NULL OR due <= {step.now!r}"
-            f" OR expires <= {step.now!r})",
-            topic[len(FATE) :],
-        ):
+        elif _has(step, _DECIDED, topic[len(FATE) :]):
             news.append(topic)
     return news, next_due(step)
 

@@ -20,8 +20,8 @@ GLANCE = 0.014
 class Lookout:
     """Lives in the event loop, and has the store look when there may be news.
 
-    look: asks the store which of these topics have news, and calls back with the answer and
-    with the time when something is next due.
+    look: asks the store which of these topics have news, after letting time pass if the second
+    argument is set; the answer, and when something is next due, comes back by `told`.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Lookout:
         lock: LockFile,
         bells: Bells,
         clock: Callable[[], float],
-        look: Callable[[list[str]], None],
+        look: Callable[[list[str], bool], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lock = lock
@@ -75,7 +75,8 @@ class Lookout:
 
     def _ring_out(self) -> None:
         self._alarm, self._due = None, float("inf")
-        self._ask()
+        # Time is let pass too, or what is overdue and in nobody's mailbox would ring on and on.
+        self._ask(due=True)
 
     def _resume(self) -> None:
         self._pausing = None
@@ -96,7 +97,7 @@ class Lookout:
         if self._lock.writes != self._seen:
             self._ask()
 
-    def _ask(self) -> None:
+    def _ask(self, *, due: bool = False) -> None:
         self._seen = self._lock.writes  # before the look: what comes meanwhile is news
         if self._bells:
-            self._look(self._bells.topics())
+            self._look(self._bells.topics(), due)

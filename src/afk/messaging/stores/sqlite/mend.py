@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from ...records import decode, fingerprint
 from ...store import MAIL, Box
 from .claim import pass_time
 from .step import BLOCKED, CANCELLED, DEAD, LEASED, PENDING, READY, Held, Step
@@ -55,7 +56,7 @@ def amend(
         "discard": _discard,
     }[verb]
     if ids:
-        rows = [row for row in map(step.find, ids) if row is not None]
+        rows = [row for row in map(step.find, dict.fromkeys(ids)) if row is not None]
         rows = [row for row in rows if agent is None or row.mailbox == agent]
     else:
         rows = step.where("dead IS NOT NULL AND mailbox = ? ORDER BY dead", agent)
@@ -75,15 +76,17 @@ def _redrive(step: Step, row: Held) -> bool:
         return False
     step.count(row.mailbox, 1)
     step.accepted += 1
-    ttl, thread = step.db.execute(
-        "SELECT ttl, json_extract(body, '$.thread_id') FROM afk_delivery WHERE seq = ?", (row.seq,)
+    ttl, body = step.db.execute(
+        "SELECT ttl, body FROM afk_delivery WHERE seq = ?", (row.seq,)
     ).fetchone()
+    thread = _thread(body)
     until = None if ttl is None else step.now + ttl
     thread = thread if shelf.box.ordered and thread else None
     behind = thread is not None and bool(
         step.where("mailbox = ? AND thread = ? LIMIT 1", row.mailbox, thread)
     )
     step.topics.append(MAIL + row.mailbox)
+    step.next_due = min(step.next_due, until or step.next_due)
     step.db.execute(
         "UPDATE afk_delivery SET seq = ?, state = ?, line = ?, start = ?, until = ?, expires = ?,"
         " thread = ?, attempt = 0, fence = fence + 1, redrives = redrives + 1, settled = NULL,"
@@ -105,5 +108,19 @@ def _redrive(step: Step, row: Held) -> bool:
 def _discard(step: Step, row: Held) -> bool:
     if row.state != DEAD:
         return False
-    step.update(row, body=None, **step.ending(row, CANCELLED, None, row.error))
+    (body,) = step.db.execute("SELECT body FROM afk_delivery WHERE seq = ?", (row.seq,)).fetchone()
+    columns = step.ending(row, CANCELLED, None, row.error)
+    columns |= {"body": None, "digest": fingerprint(body)}
+    step.db.execute(
+        f"UPDATE afk_delivery SET {', '.join(f'{name} = ?' for name in columns)} WHERE seq = ?",
+        (*columns.values(), row.seq),
+    )
+    step.ended_as(row, CANCELLED)
     return True
+
+
+def _thread(body: bytes) -> str | None:
+    try:
+        return decode(body).thread_id or None
+    except ValueError:  # it cannot be read, and will be buried again
+        return None

@@ -26,33 +26,37 @@ def take_turns(step: Step, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
 
 def take_turn(step: Step, turn: Turn) -> Verdict:
     """One turn; a refusal leaves nothing of it."""
-    if len(turn.sends) + (turn.token is not None) < 2:
-        return _take(step, turn)  # checks before it writes, so there is nothing to undo
-    saved = step.saved()
-    step.db.execute("SAVEPOINT turn")
-    verdict = _take(step, turn)
-    if verdict.refusal is not None:
-        step.db.execute("ROLLBACK TO turn")
-        step.restore(saved)
-    step.db.execute("RELEASE turn")
-    return verdict
+    single = len(turn.sends) + (turn.token is not None) < 2
+    if single:  # it checks before it writes: a refusal leaves at most what time brought about
+        taken = _take(step, turn)
+    else:
+        saved = step.saved()
+        step.db.execute("SAVEPOINT turn")
+        taken = _take(step, turn)
+        if isinstance(taken, Refusal):
+            step.db.execute("ROLLBACK TO turn")
+            step.restore(saved)
+        step.db.execute("RELEASE turn")
+    if isinstance(taken, Refusal):
+        return Verdict(taken, died=step.obituaries())
+    return Verdict(None, taken, step.obituaries())
 
 
-def _take(step: Step, turn: Turn) -> Verdict:
+def _take(step: Step, turn: Turn) -> Refusal | tuple[Accepted, ...]:
     if turn.roster is not None and turn.roster != roster_version(step):
-        return Verdict(Refusal("roster"), died=step.obituaries())
+        return Refusal("roster")
     if turn.token is not None and turn.outcome is not None:
         row = step.holder(turn.token)
         if row is None:
-            return Verdict(Refusal("lease_lost"), died=step.obituaries())
+            return Refusal("lease_lost")
         _settle(step, row, turn.token, turn.outcome)
     accepted: list[Accepted] = []
     for send in turn.sends:
         result = _send(step, send)
         if isinstance(result, Refusal):
-            return Verdict(result, died=step.obituaries())
+            return result
         accepted.append(result)
-    return Verdict(None, tuple(accepted), step.obituaries())
+    return tuple(accepted)
 
 
 def roster_version(step: Step) -> int:
@@ -107,6 +111,7 @@ def _send(step: Step, send: Send) -> Accepted | Refusal:
     row = _new(step, send)
     if dead is not None:
         _insert(step, send, row, **step.ending(row, DEAD, *dead))
+        step.ended_as(row, DEAD)
     else:
         _admit(step, send, row)
     return Accepted(send.id)
@@ -127,7 +132,9 @@ def _known(step: Step, send: Send) -> Accepted | Refusal | None:
         if found[1:4] != (send.mailbox, send.sender, send.key):
             return Refusal("conflict", send.mailbox, found[0])
     message_id, _, _, _, digest, body = found
-    if send.compare and (digest or fingerprint(body)) != fingerprint(send.body):
+    if digest is None and body is not None:
+        digest = fingerprint(body)
+    if send.compare and digest not in (None, fingerprint(send.body)):
         return Refusal("conflict", send.mailbox, message_id)
     return Accepted(message_id, duplicate=True)
 
@@ -202,11 +209,13 @@ def _answer(step: Step, send: Send, request: Held) -> Accepted:
     if answered is not None or request.state == CANCELLED:
         return Accepted(send.id, ignored=True)
     row = _new(step, send)
+    row.retention = max(send.retention, request.retention)  # as long as who asked counts on it
     _insert(step, send, row, awaited=2, **step.ending(row, DONE, None, "", answer=True))
+    step.ended_as(row, DONE)
     # The request must be found for as long as its result is kept.
     step.db.execute(
         "UPDATE afk_delivery SET answer = ?, gone = max(gone, ?) WHERE seq = ?",
-        (send.id, step.now + send.retention, request.seq),
+        (send.id, step.now + row.retention, request.seq),
     )
     step.topics.append(FATE + request.id)
     return Accepted(send.id)
@@ -221,7 +230,7 @@ def _insert(step: Step, send: Send, row: Held, **changes: object) -> None:
         "mailbox": send.mailbox,
         "sender": send.sender,
         "key": send.key,
-        "digest": None if send.key is None else fingerprint(send.body),
+        "digest": fingerprint(send.body) if row.kept else None,
         "rank": send.rank,
         "body": wire(send.body),
         "state": row.state,

@@ -70,7 +70,9 @@ class Step:
         self.died: list[str] = []
         self.written = False
         self._shelves: dict[str, Shelf | None] = {}
-        self.accepted, self.ended = db.execute("SELECT accepted, ended FROM afk_counter").fetchone()
+        self.accepted, self.ended = db.execute(
+            "SELECT accepted, ended FROM afk_counter, afk_space WHERE space = ?", (space,)
+        ).fetchone()
         self._counters = (self.accepted, self.ended)
 
     # -- mailboxes -----------------------------------------------------------------------
@@ -151,49 +153,72 @@ class Step:
 
     def line_up(self, row: Held, due: float, **changes: object) -> None:
         """An open message is ready, at its place, once due; or it ends, if it has nowhere to go."""
+        reason = self._must_end(row)
+        if reason is not None:
+            self.finish(row, DEAD, reason, str(changes.get("error", "")))
+        else:
+            self._place(row, due, **changes)
+
+    def _must_end(self, row: Held) -> DeadReason | None:
         if self.shelf(row.mailbox) is None:
-            self.finish(row, DEAD, "unregistered", row.error)
-        elif row.until is not None and row.until <= self.now:
-            self.finish(row, DEAD, "expired", row.error)
-        elif due > self.now:
-            self.next_due = min(self.next_due, due)
+            return "unregistered"
+        return "expired" if row.until is not None and row.until <= self.now else None
+
+    def _place(self, row: Held, due: float, **changes: object) -> None:
+        self.next_due = min(self.next_due, row.until or due, max(due, self.now))
+        if due > self.now:
             self.update(row, state=SCHEDULED, line=None, due=due, expires=row.until, **changes)
         else:
             self.topics.append(MAIL + row.mailbox)
             self.update(row, state=PENDING, line=READY, due=None, expires=row.until, **changes)
 
-    def update(self, row: Held, **changes: object) -> None:
-        """Set columns of a row."""
+    def update(self, row: Held, **changes: object) -> bool:
+        """Set columns of a row, if it is still open."""
         columns = ", ".join(f"{name} = ?" for name in changes)
-        self.db.execute(
-            f"UPDATE afk_delivery SET {columns} WHERE seq = ?", (*changes.values(), row.seq)
+        changed = self.db.execute(
+            f"UPDATE afk_delivery SET {columns} WHERE seq = ? AND state < {DONE}",
+            (*changes.values(), row.seq),
         )
+        return changed.rowcount == 1
 
     def finish(
         self, row: Held, state: int, reason: DeadReason | None = None, error: str = ""
     ) -> None:
-        """Every way an open message ends comes through here."""
-        self.count(row.mailbox, -1)
-        self.update(
-            row,
-            line=None,
-            due=None,
-            expires=None,
-            thread=None,
-            fence=row.fence + 1,
-            **self.ending(row, state, reason, error or row.error),
-        )
-        if row.thread is not None:
-            self._unblock(row)
+        """Every way an open message ends comes through here, and its thread goes on."""
+        self._end(row, state, reason, error)
+        while row.thread is not None:
+            heads = self.where(
+                "mailbox = ? AND thread = ? ORDER BY seq LIMIT 1", row.mailbox, row.thread
+            )
+            if not heads or heads[0].line != BLOCKED:
+                break
+            must_end = self._must_end(heads[0])
+            if must_end is None:
+                self._place(heads[0], heads[0].start)
+                break
+            self._end(heads[0], DEAD, must_end, "")
 
-    def ending(
-        self, row: Held, state: int, reason: DeadReason | None, error: str, *, answer: bool = False
-    ) -> dict[str, object]:
-        """The columns of a message that ends now."""
+    def _end(self, row: Held, state: int, reason: DeadReason | None, error: str) -> None:
+        columns = self.ending(row, state, reason, error or row.error)
+        # In a batch, a message may have ended with another before it: then this changes nothing.
+        if self.update(
+            row, line=None, due=None, expires=None, thread=None, fence=row.fence + 1, **columns
+        ):
+            self.count(row.mailbox, -1)
+            self.ended_as(row, state)
+
+    def ended_as(self, row: Held, state: int) -> None:
+        """Count an end, and let it be known."""
         self.ended += 1
         self.topics.append(FATE + row.id)
         if state == DEAD:
             self.died.append(row.id)
+
+    def ending(
+        self, row: Held, state: int, reason: DeadReason | None, error: str, *, answer: bool = False
+    ) -> dict[str, object]:
+        """The columns of a message that ends now, as the next one to be counted."""
+        number = self.ended + 1
         keep = keeping(
             STATES[state],
             reason,
@@ -209,19 +234,11 @@ class Step:
             "settled": self.now,
             "reason": reason,
             "error": error,
-            "dead": self.ended if state == DEAD else None,
+            "dead": number if state == DEAD else None,
             "gone": keep and keep.row,
             "fade": keep and keep.body,
-            "trim": None if keep is None or whole else self.ended + row.history_max,
+            "trim": None if keep is None or whole else number + row.history_max,
         }
-
-    def _unblock(self, row: Held) -> None:
-        heads = self.where(
-            "mailbox = ? AND thread = ? ORDER BY seq LIMIT 1", row.mailbox, row.thread
-        )
-        for head in heads:
-            if head.line == BLOCKED:
-                self.line_up(head, head.start)
 
     def extend(self, row: Held, seconds: float) -> None:
         """Its lease now ends `seconds` from now; the delay that would follow it stays."""
@@ -230,22 +247,26 @@ class Step:
             " line = NULL, expires = NULL WHERE seq = ?3",
             (self.now + seconds, LEASED, row.seq),
         )
+        self.next_due = min(self.next_due, self.now + seconds)
 
     def renew(self, token: str, seconds: float) -> None:
         """Extend a held lease, if it is still held."""
         row = self.holder(token)
         if row is None or row.state != LEASED:
             self.released.append(token)
-        else:
+        elif (row.lease or 0.0) < self.now + seconds:  # else its holder has extended it further
             self.extend(row, seconds)
 
     # -- the end of the transaction ------------------------------------------------------
 
     def close(self) -> None:
         """Write what was cached."""
-        if (self.accepted, self.ended) != self._counters:
+        accepted, ended = self._counters
+        if self.accepted != accepted:
+            self.db.execute("UPDATE afk_counter SET accepted = ?", (self.accepted,))
+        if self.ended != ended:
             self.db.execute(
-                "UPDATE afk_counter SET accepted = ?, ended = ?", (self.accepted, self.ended)
+                "UPDATE afk_space SET ended = ? WHERE space = ?", (self.ended, self.space)
             )
         for name, shelf in self._shelves.items():
             if shelf is not None and shelf.dirty:
@@ -256,11 +277,14 @@ class Step:
 
     def purge(self) -> None:
         """Rows whose time has come go; of keyed ones and requests the body goes first."""
-        for condition, limit in (("fade <= ?", self.now), ("trim <= ?", self.ended)):
+        for condition, *limits in (
+            ("fade <= ?", self.now),
+            ("space = ? AND trim <= ?", self.space, self.ended),
+        ):
             rows = self.db.execute(
                 "SELECT seq, gone <= ? OR NOT (key IS NOT NULL OR awaited > 0)"
                 f" FROM afk_delivery WHERE {condition} LIMIT {PURGE}",
-                (self.now, limit),
+                (self.now, *limits),
             ).fetchall()
             if rows:
                 self.db.executemany(

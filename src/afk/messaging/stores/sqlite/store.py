@@ -9,6 +9,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal
 
+from msgspec.structs import replace
+
 from ...errors import ConfigurationError
 from ...hints import Bells
 from ...messages import check_name
@@ -82,7 +84,9 @@ class SQLiteA2ADeliveryStore:
 
     async def open(self) -> None:
         """Open the file; each open is matched by a close."""
-        if self._opening is None:
+        self._users += 1
+        opening = self._opening
+        if opening is None or (opening.done() and opening.exception() is not None):
             self._engine = Engine(
                 self.path,
                 self._synchronous,
@@ -91,21 +95,21 @@ class SQLiteA2ADeliveryStore:
                 self._bells,
                 self._patience,
             )
-            self._opening = asyncio.create_task(self._engine.start())
+            opening = self._opening = asyncio.create_task(self._engine.start())
         try:
-            await asyncio.shield(self._opening)
+            await asyncio.shield(opening)
         except BaseException:
-            if self._opening.done():
-                self._opening = None
+            await self.close()
             raise
-        self._users += 1
 
     async def close(self) -> None:
         """The last close ends the thread and closes the file."""
         self._users -= 1
-        if self._users == 0:
-            await self._engine.stop()
-            self._opening = None
+        if self._users == 0 and self._opening is not None:
+            opening, self._opening = self._opening, None
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await self._engine.stop()
 
     # -- the verbs -----------------------------------------------------------------------
 
@@ -116,7 +120,11 @@ class SQLiteA2ADeliveryStore:
 
     async def claim(self, request: Claim) -> Batch:
         """Let time pass, then lease the first ready messages."""
-        batch: Batch = await self._engine.do(lambda step: claim(step, request), undo=give_back)
+        engine = self._engine
+        batch: Batch = await engine.do(lambda step: claim(step, request), undo=give_back)
+        if engine.untold:
+            batch = replace(batch, died=(*engine.untold, *batch.died))
+            engine.untold.clear()
         return batch
 
     async def bind(self, box: Box) -> Box:

@@ -22,6 +22,8 @@ from .session import Session
 from .step import Step
 
 WAITING, RUNNING, OVER = range(3)
+_STALE = 517
+"""SQLITE_BUSY_SNAPSHOT: a cursor that a caller kept from a lent transaction pins an old state."""
 _REOPEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN}
 
 
@@ -77,8 +79,12 @@ class Writer:
             file.check_place(self.path)
             file.create(self.path)
             self.lock = LockFile(self.path.with_name(self.path.name + ".lock"))
-            with self.lock.held():
-                self._connection()
+            try:
+                with self.lock.held():
+                    self._connection()
+            except BaseException:
+                self.lock.close()
+                raise
         except PermissionError as error:
             raise ConfigurationError(f"{error}; check the permissions of its folder") from error
         except OSError as error:
@@ -98,7 +104,8 @@ class Writer:
         if self._db is None:
             self._db = db = file.connect(self.path, self._synchronous)
             db.execute(
-                "INSERT OR IGNORE INTO afk_space (name, roster) VALUES (?, 0)", (self._namespace,)
+                "INSERT OR IGNORE INTO afk_space (name, roster, ended) VALUES (?, 0, 0)",
+                (self._namespace,),
             )
             (self._space,) = db.execute(
                 "SELECT space FROM afk_space WHERE name = ?", (self._namespace,)
@@ -107,9 +114,9 @@ class Writer:
 
     def _recover(self, error: Exception) -> None:
         """After an I/O error nothing that this connection believes is certain: open anew."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        code = getattr(error, "sqlite_errorcode", 0)
         log.warning("%s: %s", self.path, error)
-        if code in _REOPEN and self._db is not None:
+        if (code & 0xFF in _REOPEN or code == _STALE) and self._db is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
             self._db = None
@@ -132,6 +139,12 @@ class Writer:
                 return self._together(group, writes)
             except _CommitError as error:
                 return Served([(operation, self._failure(error)) for operation in group])
+            except sqlite3.OperationalError as error:
+                if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
+                    # Some other program holds SQLite's own lock: each alone would wait as long.
+                    return Served([(operation, self._failure(error)) for operation in group])
+                self._recover(error)
+                return self._one_by_one(group, writes)
             except Exception as error:  # noqa: BLE001 - the thread must live on
                 self._recover(error)
                 return self._one_by_one(group, writes)
@@ -193,6 +206,14 @@ class Writer:
                 served.answers.append((operation, self._failure(error)))
         return served
 
+    def _renewed(self) -> Served:
+        """Leases held during a session could not be renewed: now, before another process looks."""
+        try:
+            return self._together([], writes=True)
+        except Exception as error:  # noqa: BLE001 - the session is committed, whatever this is
+            self._recover(error)
+            return Served([])
+
     def _count(self) -> tuple[int, int]:
         """Note the write for other processes; the count before and after."""
         before = self.lock.writes
@@ -202,7 +223,7 @@ class Writer:
     # -- a transaction for the caller ------------------------------------------------------
 
     def lend(
-        self, operation: Operation, loop: asyncio.AbstractEventLoop, told: Callable[[Served], None]
+        self, operation: Operation, loop: asyncio.AbstractEventLoop, told: Callable[[Served], bool]
     ) -> Served | None:
         """Open a transaction, hand it over, and end it as its owner says; the lock is held."""
         with self.lock.held():
@@ -215,7 +236,8 @@ class Writer:
                 self._recover(error)
                 return Served([(operation, self._failure(error))])
             session = Session(db, loop)
-            told(Served([(operation, session)]))
+            if not told(Served([(operation, session)])):
+                session.abandon()  # the event loop is gone: nobody will end it
             run, answer = session.ended()
             ending = Operation(nothing, True, False, answer)
             try:
@@ -226,8 +248,7 @@ class Writer:
                 return Served([(ending, self._failure(error))])
             if step.written:
                 self.holdings.apply(step.held, step.released)
-            # Leases held meanwhile could not be renewed: now, before another process may look.
-            renewed = self._together([], writes=True)
+            renewed = self._renewed()
             writes = self._count() if step.written else (0, 0)
             return Served([(ending, verdict)], step.topics + renewed.topics, step.next_due, writes)
 

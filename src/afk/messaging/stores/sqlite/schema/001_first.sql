@@ -1,15 +1,14 @@
--- One row for the whole file: the last accepted and the last ended message.
-CREATE TABLE afk_counter (
-    accepted INTEGER NOT NULL,
-    ended    INTEGER NOT NULL
-);
-INSERT INTO afk_counter VALUES (0, 0);
+-- One row for the whole file: the seq of the last accepted message.
+CREATE TABLE afk_counter (accepted INTEGER NOT NULL);
+INSERT INTO afk_counter VALUES (0);
 
--- A namespace; `roster` rises with every change of its mailboxes.
+-- A namespace; `roster` rises with every change of its mailboxes, `ended` with every message
+-- that ends.
 CREATE TABLE afk_space (
     space  INTEGER PRIMARY KEY,
     name   TEXT NOT NULL UNIQUE,
-    roster INTEGER NOT NULL
+    roster INTEGER NOT NULL,
+    ended  INTEGER NOT NULL
 );
 
 CREATE TABLE afk_mailbox (
@@ -32,7 +31,7 @@ CREATE TABLE afk_delivery (
     mailbox     TEXT NOT NULL,
     sender      TEXT NOT NULL,
     key         TEXT,                 -- an explicit idempotency key
-    digest      BLOB,                 -- of a keyed message, for when the body is gone
+    digest      BLOB,                 -- of what is known after its body is gone
     rank        INTEGER NOT NULL,     -- 0 urgent .. 3 low
     body        BLOB,
     state       INTEGER NOT NULL,     -- 0 pending 1 scheduled 2 leased 3 done 4 dead 5 cancelled
@@ -72,5 +71,5 @@ CREATE INDEX afk_expiring ON afk_delivery (space, expires) WHERE expires IS NOT 
 CREATE INDEX afk_thread ON afk_delivery (space, mailbox, thread, seq) WHERE thread IS NOT NULL;
 CREATE INDEX afk_chain ON afk_delivery (space, chain) WHERE chain IS NOT NULL;
 CREATE INDEX afk_fading ON afk_delivery (fade) WHERE fade IS NOT NULL;
-CREATE INDEX afk_trimming ON afk_delivery (trim) WHERE trim IS NOT NULL;
+CREATE INDEX afk_trimming ON afk_delivery (space, trim) WHERE trim IS NOT NULL;
 CREATE INDEX afk_dead ON afk_delivery (space, dead) WHERE dead IS NOT NULL;
