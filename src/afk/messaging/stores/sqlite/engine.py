@@ -70,12 +70,12 @@ class Engine:
         )
         self._thread.start()
         await opened
-        self._lookout = Lookout(self.writer.lock, self._bells, self._clock, self._look)
+        self.lookout = Lookout(self.writer.lock, self._bells, self._clock, self._look)
 
     async def stop(self) -> None:
         """Finish what waits, close the file, end the thread."""
         self._stopped = True
-        self._lookout.close()
+        self.lookout.close()
         self._queue.put(None)
         try:
             async with asyncio.timeout(self._patience):
@@ -104,6 +104,7 @@ class Engine:
             # A given up operation may yet land, for nobody.
             if not self._withdrawn(operation) and undo is not None and not self._stopped:
                 undoing = self._submit(lambda step: _undo(operation, undo, step))
+                del self._pending[undoing]  # it must happen, however long it takes
                 undoing.future.add_done_callback(_note_failure)
             raise
 
@@ -177,8 +178,8 @@ class Engine:
                 _fail(operation.future, answer)
             else:
                 _succeed(operation.future, answer)
-        self._lookout.own_write(*served.writes)
-        self._lookout.told(served.topics, served.due)
+        self.lookout.own_write(*served.writes)
+        self.lookout.told(served.topics, served.due)
 
     def _look(self, topics: list[str], due: bool) -> None:
         def look(step: Step) -> tuple[list[str], float, tuple[str, ...]]:
@@ -190,11 +191,11 @@ class Engine:
 
     def _looked(self, looking: asyncio.Future[tuple[list[str], float, tuple[str, ...]]]) -> None:
         if looking.cancelled() or looking.exception() is not None:
-            self._lookout.expect(self._clock() + 1.0)  # the store failed: try again
+            self.lookout.expect(self._clock() + 1.0)  # the store failed: try again
             return
         news, due, died = looking.result()
         self.untold += died
-        self._lookout.told(news, due)
+        self.lookout.told(news, due)
 
     # -- in the thread -------------------------------------------------------------------
 

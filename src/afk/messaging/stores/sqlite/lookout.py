@@ -38,6 +38,7 @@ class Lookout:
         self._look = look
         self._seen = lock.writes
         self._due = float("inf")
+        self._asleep = False
         self._alarm: asyncio.TimerHandle | None = None
         self._pausing: asyncio.TimerHandle | None = None
         self._descriptor = watch(lock.path)
@@ -66,6 +67,12 @@ class Lookout:
                 self._alarm.cancel()
             wait = min(max(0.0, due - self._clock()), 86_400.0)
             self._alarm = self._loop.call_later(wait, self._ring_out)
+
+    def awake(self) -> None:
+        """Someone listens: look, if there was a reason to while nobody did."""
+        if self._asleep:
+            self._asleep = False
+            self.expect(self._clock())
 
     def told(self, news: list[str], due: float) -> None:
         """What a look found."""
@@ -101,3 +108,5 @@ class Lookout:
         self._seen = self._lock.writes  # before the look: what comes meanwhile is news
         if self._bells:
             self._look(self._bells.topics(), due)
+        else:
+            self._asleep = True

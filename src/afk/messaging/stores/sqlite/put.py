@@ -162,7 +162,7 @@ def _new(step: Step, send: Send) -> Held:
         mailbox=send.mailbox,
         state=PENDING,
         line=READY,
-        start=step.now + send.delay,
+        start=step.now + send.delay if send.delay else 0.0,
         lease=None,
         fence=0,
         attempt=0,

@@ -166,5 +166,7 @@ class SQLiteA2ADeliveryStore:
         return await self._engine.session()
 
     def listen(self, topic: str) -> Bell:
-        """Hear of a topic. The claim or look that follows has the thread glance from then on."""
-        return self._bells.listen(topic)
+        """Hear of a topic, after `open`."""
+        bell = self._bells.listen(topic)
+        self._engine.lookout.awake()
+        return bell

@@ -36,7 +36,7 @@ CREATE TABLE afk_delivery (
     body        BLOB,
     state       INTEGER NOT NULL,     -- 0 pending 1 scheduled 2 leased 3 done 4 dead 5 cancelled
     line        INTEGER,              -- 0 ready to claim, 1 behind its thread's head
-    start       REAL NOT NULL,        -- not before this
+    start       REAL NOT NULL,        -- not before this; 0 if sent without a delay
     due         REAL,                 -- when a scheduled or leased one is ready again
     lease       REAL,                 -- when the latest lease ends
     fence       INTEGER NOT NULL,     -- rises with every claim and every settle

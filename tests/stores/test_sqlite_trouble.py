@@ -1,0 +1,138 @@
+"""What goes wrong between the event loop, the writer thread and other programs, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from afk.messaging import (
+    AgentMailbox,
+    AgentMessage,
+    Delivery,
+    MessageBus,
+    SQLiteA2ADeliveryStore,
+    SQLiteMessageBus,
+    StoreError,
+)
+from afk.messaging.testing.steps import until
+
+
+def writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("afk-sqlite")]
+
+
+async def claimed(mailbox: AgentMailbox) -> Delivery[AgentMessage]:
+    delivery = await mailbox.claim(timeout=5)
+    assert delivery is not None
+    return delivery
+
+
+async def test_a_claim_that_was_given_up_is_undone_when_it_lands(tmp_path: Path) -> None:
+    path = tmp_path / "mail.db"
+    async with SQLiteMessageBus(path, patience=0.3) as bus:
+        mailbox = await bus.register("a")
+        await mailbox.send("a", 1)
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")  # another program, which does not know the lock file
+        asyncio.get_running_loop().call_later(1.0, other.execute, "COMMIT")
+        with pytest.raises(StoreError, match="unknown"):
+            await mailbox.claim(timeout=0)
+        await asyncio.sleep(1.0)
+        again = await claimed(mailbox)
+        assert again.attempt == 1
+        other.close()
+
+
+async def test_a_cancelled_opening_leaves_no_thread(tmp_path: Path) -> None:
+    before = writers()
+    for _ in range(3):
+        bus = SQLiteMessageBus(tmp_path / "mail.db")
+        opening = asyncio.create_task(bus.register("a"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+        await bus.aclose()
+    assert writers() == before
+
+
+async def test_a_cursor_kept_from_a_transaction_harms_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "mail.db"
+    async with SQLiteMessageBus(path) as here, SQLiteMessageBus(path) as there:
+        mailbox = await here.register("a")
+        for number in range(3):
+            await mailbox.send("a", number)
+        async with await claimed(mailbox) as delivery, delivery.transaction() as db:
+            kept = db.execute("SELECT id FROM afk_delivery")
+            assert kept.fetchone()  # and left open: it pins what the connection sees
+        await (await there.register("b")).send("a", "from elsewhere")
+        assert (await claimed(mailbox)).message.content == 1
+
+
+async def test_a_renewal_that_fails_after_a_session_does_not_stop_the_store(
+    tmp_path: Path, monkeypatch
+) -> None:
+    async with SQLiteMessageBus(tmp_path / "mail.db") as bus:
+        mailbox = await bus.register("a")
+        await mailbox.send("a", 1)
+        writer = bus._core.store._engine.writer
+        real = writer._together
+
+        def fail_once(group, writes):
+            if not group:
+                monkeypatch.undo()
+                raise sqlite3.OperationalError("disk I/O error")
+            return real(group, writes)
+
+        async with await claimed(mailbox) as delivery, delivery.transaction():
+            monkeypatch.setattr(writer, "_together", fail_once)
+        assert delivery.settled
+        await mailbox.send("a", 2)
+        assert await mailbox.message_count() == 1
+
+
+async def test_what_is_overdue_elsewhere_keeps_nobody_busy(tmp_path: Path) -> None:
+    store = SQLiteA2ADeliveryStore(tmp_path / "mail.db")
+    await store.open()
+    engine = store._engine
+    submitted = 0
+    real = engine._submit
+
+    def counted(*arguments, **options):
+        nonlocal submitted
+        submitted += 1
+        return real(*arguments, **options)
+
+    async with MessageBus(store) as bus:
+        lost, idle = await bus.register("lost"), await bus.register("idle")
+        await lost.send("lost", 1)
+        await claimed(lost)
+        await lost.send("lost", 2, delay=0.1)
+        await lost.send("lost", 3, ttl=0.1)
+        engine._submit = counted
+        assert await idle.receive(timeout=0.6) is None
+        assert submitted < 20
+    await store.close()
+
+
+async def test_a_long_thread_ends_at_once_without_end(tmp_path: Path) -> None:
+    async with SQLiteMessageBus(tmp_path / "mail.db", durability="process") as bus:
+        mailbox = await bus.register("a", ordered=True)
+        await asyncio.gather(*(mailbox.send("a", n, thread_id="t", ttl=0.5) for n in range(600)))
+
+        async def dead() -> bool:
+            return (await bus.stats())["a"].dead == 600
+
+        await until(dead, "all have expired")
+        async with await _sent(mailbox) as delivery, delivery.transaction() as db:
+            assert db.execute("SELECT open FROM afk_mailbox").fetchone() == (1,)
+            assert db.execute("SELECT ended FROM afk_space").fetchone() == (600,)
+
+
+async def _sent(mailbox: AgentMailbox) -> Delivery[AgentMessage]:
+    await mailbox.send(mailbox.name, "last")
+    return await claimed(mailbox)
