@@ -225,7 +225,7 @@ async def test_a_handler_that_cancels_itself_fails_no_one_else() -> None:
         receipt = await bob.send("bob", "work")
         async with serving(bob, handler):
             assert await receipt.settled(PATIENCE) == "done"
-    assert seen == [1, 1]
+    assert seen == [1, 2]
 
 
 async def test_a_time_out_cancels_the_handler() -> None:
@@ -501,3 +501,184 @@ async def test_a_bare_delivery_shows_the_stores_error() -> None:
         await delivery.ack()
         with pytest.raises(LeaseLostError):
             await delivery.ack()
+
+
+async def test_an_answer_tried_again_is_the_same_message() -> None:
+    ids: list[str] = []
+
+    class Noting(Failing):
+        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+            ids.extend(send.id for turn in turns if turn.token for send in turn.sends)
+            return await super().put(turns)
+
+    store = Noting()
+
+    async def handler(delivery: Delivery[AgentMessage]) -> str:
+        store.failures["put"] = 2
+        return "answer"
+
+    async with MessageBus(store) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        receipt = await ada.send("bob", "work")
+        async with serving(bob, handler):
+            assert await receipt.settled(PATIENCE) == "done"
+        assert await contents(ada) == ["answer"]
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+
+
+async def test_acks_are_tried_again_without_another_call() -> None:
+    store = Failing()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob", type=int)
+        await bob.send("bob", 7)
+        store.failures["put"] = 2
+        assert await bob.receive(timeout=PATIENCE) is not None
+        await until(lambda: store.failures["put"] == 0, "the ack is tried again")
+        await asyncio.sleep(1.1)  # the second pause
+        assert (await store.counts("bob"))["bob"].leased == 0
+
+
+async def test_closing_tries_the_acks_once_more(caplog: pytest.LogCaptureFixture) -> None:
+    for failures, leased in ((1, 0), (9, 1)):
+        store = Failing()
+        bus = MessageBus(store)
+        bob = await bus.register("bob", type=int)
+        await bob.send("bob", 7)
+        store.failures["put"] = failures
+        assert await bob.receive(timeout=PATIENCE) is not None
+        await asyncio.sleep(0.01)  # the first failure
+        await bus.aclose()
+        store.failures["put"] = 0
+        assert (await store.counts("bob"))["bob"].leased == leased
+        assert ("could not be settled" in caplog.text) == bool(leased)
+
+
+async def test_a_cancelled_send_does_not_keep_the_acks_before_it() -> None:
+    store = Slow()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob", type=int)
+        await bob.send("bob", 7)
+        assert await bob.receive(timeout=PATIENCE) is not None
+        store.gates["put"].clear()
+        sending = asyncio.create_task(bob.send("bob", 8))
+        await asyncio.sleep(0)  # it takes the ack along
+        await cancelled(sending)
+        store.gates["put"].set()
+        await asyncio.sleep(0.01)
+        assert (await store.counts("bob"))["bob"].leased == 0
+
+
+async def test_a_block_whose_ack_fails_holds_no_longer_than_its_lease() -> None:
+    store = Failing()
+    async with MessageBus(store, lease=0.2, retry=AT_ONCE) as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "work")
+        delivery = await claimed(bob)
+        with pytest.raises(StoreError):
+            async with delivery:
+                store.failures["put"] = 1
+        assert (await claimed(bob, PATIENCE)).attempt == 2
+
+
+async def test_a_block_cancelled_in_its_ack_gives_back() -> None:
+    store = Slow()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "work")
+        delivery = await claimed(bob)
+
+        async def handle() -> None:
+            async with delivery:
+                store.gates["put"].clear()
+
+        task = asyncio.create_task(handle())
+        await asyncio.sleep(0.01)
+        await cancelled(task)
+        store.gates["put"].set()
+        assert (await claimed(bob, PATIENCE)).attempt == 1
+
+
+# -- a bus that is closed meanwhile ------------------------------------------------------
+
+
+class Slow(InMemoryA2ADeliveryStore):
+    """A memory store whose verbs wait for a gate: `claim` after it took effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = {verb: asyncio.Event() for verb in ("open", "put", "claim", "close")}
+        for gate in self.gates.values():
+            gate.set()
+        self.opens = 0
+
+    async def open(self) -> None:
+        await self.gates["open"].wait()
+        self.opens += 1
+
+    async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+        await self.gates["put"].wait()
+        return await super().put(turns)
+
+    async def claim(self, claim: Claim) -> Batch:
+        batch = await super().claim(claim)
+        await self.gates["claim"].wait()
+        return batch
+
+    async def close(self) -> None:
+        self.opens -= 1
+        await self.gates["close"].wait()
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=PATIENCE)
+    assert task.cancelled()
+
+
+async def test_a_second_close_waits_for_the_first() -> None:
+    store = Slow()
+    bus = MessageBus(store)
+    await bus.agents()
+    store.gates["close"].clear()
+    closing = [asyncio.create_task(bus.aclose()) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in closing)
+    store.gates["close"].set()
+    await asyncio.gather(*closing)
+    assert store.opens == 0
+
+
+async def test_what_is_opened_while_the_bus_is_closed_is_closed() -> None:
+    store = Slow()
+    store.gates["open"].clear()
+    bus = MessageBus(store)
+    calls = [asyncio.create_task(bus.register(name)) for name in ("ada", "bob")]
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(bus.aclose())
+    await asyncio.sleep(0.01)
+    store.gates["open"].set()
+    await closing
+    for call in calls:
+        with pytest.raises(UsageError, match="closed"):
+            await call
+    assert store.opens == 0
+
+
+async def test_what_is_claimed_while_the_bus_is_closed_is_given_back() -> None:
+    store = Slow()
+    bus = MessageBus(store)
+    bob = await bus.register("bob", type=int)
+    await bob.send("bob", 7)
+    store.gates["claim"].clear()
+    receiving = asyncio.create_task(bob.receive())
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(bus.aclose())
+    await asyncio.sleep(0.01)
+    store.gates["claim"].set()
+    await closing
+    with pytest.raises(UsageError, match="closed"):
+        await receiving
+    async with MessageBus(store) as other:
+        again = await claimed(await other.register("bob"))
+        assert (again.message.content, again.attempt) == (7, 1)

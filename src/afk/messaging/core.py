@@ -9,21 +9,15 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from .errors import (
-    IdempotencyConflictError,
-    InvalidMessageError,
-    LeaseLostError,
-    MailboxFullError,
-    MessagingError,
-    StoreError,
-    UnknownAgentError,
-    UsageError,
-)
-from .lifecycle import RetryPolicy
+from msgspec.structs import replace
+
+from .errors import StoreError, UnknownAgentError, UsageError
+from .lifecycle import GIVE_BACK, RetryPolicy
 from .listening import Listening
 from .log import log
 from .obituaries import Obituaries
 from .records import Record
+from .refusals import error_of
 from .settings import Settings
 from .store import (
     FATE,
@@ -33,7 +27,6 @@ from .store import (
     Claim,
     Leased,
     Query,
-    Refusal,
     Roster,
     Row,
     Turn,
@@ -42,6 +35,8 @@ from .store import (
 from .views import LETTERS, View
 
 YIELD_EVERY = 64
+
+FLUSH_BACKOFF = RetryPolicy(base=0.5, cap=5.0, jitter="none")
 
 in_transaction: ContextVar[set[Core]] = ContextVar("afk_in_transaction")
 """The cores whose stores are inside a caller's transaction here: another call would wait for it.
@@ -58,10 +53,13 @@ class Core:
         self.settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Lock | None = None
+        self._closing = asyncio.Lock()
         self._opened = self._closed = False
         self._later: list[Turn] = []
         self._flushing: set[asyncio.Task[None]] = set()
-        self._flush_due = False
+        self._flush_due: asyncio.Handle | None = None
+        self._failures = self._claims = 0
+        self._no_claims = asyncio.Event()
         self._listening: set[Bell] = set()
         self.obituaries = Obituaries(store)
         self._sent = 0
@@ -70,8 +68,7 @@ class Core:
 
     async def enter(self) -> None:
         """Be open, in the right loop, and not inside a transaction that would deadlock."""
-        if self._closed:
-            raise UsageError("this bus is closed; connect again")
+        self._refuse_if_closed()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
@@ -83,9 +80,12 @@ class Core:
             self._opening = asyncio.Lock()
         if not self._opened and self._opening is not None:
             async with self._opening:
-                if not self._opened:
+                if not (self._opened or self._closed):
                     await self.store.open()
-                    self._opened = True
+                    self._opened = not self._closed
+                    if self._closed:  # meanwhile, and nothing was open then
+                        await self.store.close()
+            self._refuse_if_closed()
         if self in in_transaction.get(()):
             raise UsageError(
                 "a bus call inside delivery.transaction() would wait for that transaction;"
@@ -94,23 +94,45 @@ class Core:
 
     async def close(self) -> None:
         """Flush acks, drain callbacks, release the store. Idempotent."""
-        if self._closed:
-            return
-        try:
-            if self._opened and self._loop is asyncio.get_running_loop():
-                await self._drain()
-        finally:
-            self._closed = True
-            for bell in self._listening:
-                bell.ring()
-            if self._opened:
-                await self.store.close()
+        async with self._closing:  # a second caller waits for the first
+            if self._closed:
+                return
+            ours = self._loop is asyncio.get_running_loop()
+            try:
+                if ours:
+                    await self._drain()  # still open: a callback may use the bus
+            finally:
+                self._closed = True
+                for bell in self._listening:
+                    bell.ring()
+                try:
+                    if ours:
+                        await self._end_calls()
+                finally:
+                    if self._opened:
+                        await self.store.close()
+
+    async def _end_calls(self) -> None:
+        """Wait for what was begun before the end: an opening, claims, and their acks."""
+        if self._opening is not None:
+            async with self._opening:
+                pass
+        while self._claims:
+            self._no_claims.clear()
+            await self._no_claims.wait()
+        await self._drain()
+        if self._later:
+            log.warning("%d message(s) could not be settled, and will come again", len(self._later))
 
     async def _drain(self) -> None:
-        while self._later or self._flushing:
-            await self._flush()
+        if self._flushing:
             await asyncio.gather(*self._flushing, return_exceptions=True)
+        await self._flush()
         await self.obituaries.drain()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise UsageError("this bus is closed; connect again")
 
     # -- writing -------------------------------------------------------------------------
 
@@ -133,7 +155,9 @@ class Core:
     async def insist(self, verdict: Verdict) -> None:
         """Raise a refusal as its error."""
         if verdict.refusal is not None:
-            raise await self._error(verdict.refusal)
+            if verdict.refusal.kind == "unknown":
+                raise await self.unknown(verdict.refusal.mailbox)
+            raise error_of(verdict.refusal)
 
     def _note(self, verdict: Verdict) -> None:
         self.obituaries.report(verdict.died)
@@ -145,48 +169,61 @@ class Core:
         self, turn: Turn, *, record: Record | None = None, view: View[Any] = LETTERS
     ) -> Verdict:
         """One turn; a refusal is returned."""
-        await self.enter()
         self._sent += len(turn.sends)
         if self._sent >= YIELD_EVERY:
             self._sent = 0
             await asyncio.sleep(0)  # a receiver beside a busy sender gets its turn
-        later, self._later = self._later, []
+        await self.enter()
         try:
-            *settled, verdict = await self.store.put((*later, turn))
-        except BaseException as error:
-            self._later = later + self._later  # a second settle is refused, so none is doubled
-            if isinstance(error, StoreError) and record is not None:
-                message = view.read(record, "", None)
-                raise StoreError(
-                    str(error), message=message, key=record.key or record.id
-                ) from error
-            raise
-        self._check_later(settled)
+            [verdict] = await self._put(turn)
+        except StoreError as error:
+            if record is None:
+                raise
+            message = view.read(record, "", None)
+            raise StoreError(str(error), message=message, key=record.key or record.id) from error
         self._note(verdict)
         return verdict
+
+    async def _put(self, *turns: Turn) -> tuple[Verdict, ...]:
+        """These, after what was to be settled later; what fails of that is tried again."""
+        later, self._later = self._later, []
+        try:
+            verdicts = await self.store.put((*later, *turns))
+        except (Exception, asyncio.CancelledError) as error:
+            self._later = later + self._later  # a second settle is refused, so none is doubled
+            if self._later:
+                self._failures += isinstance(error, Exception)
+                self._flush_after(FLUSH_BACKOFF.delay(self._failures, 0) if self._failures else 0)
+            raise
+        self._failures = 0
+        self._check_later(verdicts[: len(later)])
+        return verdicts[len(later) :]
 
     def settle_later(self, turn: Turn) -> None:
         """Settle with the next call, or at the end of this tick: nobody waits for it."""
         self._later.append(turn)
-        if not self._flush_due:
-            self._flush_due = True
-            asyncio.get_running_loop().call_soon(self._start_flush)
+        self._flush_after(0)
+
+    def _flush_after(self, seconds: float) -> None:
+        if self._flush_due is None:
+            loop, flush = asyncio.get_running_loop(), self._start_flush
+            self._flush_due = loop.call_later(seconds, flush) if seconds else loop.call_soon(flush)
 
     def _start_flush(self) -> None:
-        self._flush_due = False
+        if self._flush_due is not None:
+            self._flush_due.cancel()
+            self._flush_due = None
         if self._later and not self._closed:
             task = asyncio.create_task(self._flush())
             self._flushing.add(task)
             task.add_done_callback(self._flushing.discard)
 
     async def _flush(self) -> None:
-        later, self._later = self._later, []
-        if not later:
-            return
-        try:
-            self._check_later(await self.store.put(tuple(later)))
-        except StoreError as error:
-            log.warning("an ack was not stored, the message will come again: %s", error)
+        if self._later:
+            try:
+                await self._put()
+            except StoreError as error:
+                log.warning("acks were not stored, and are tried again: %s", error)
 
     def _check_later(self, verdicts: Any) -> None:
         for verdict in verdicts:
@@ -200,26 +237,7 @@ class Core:
         if self._later:
             self._start_flush()
             await asyncio.sleep(0)  # the flush starts now, so it takes effect first
-
-    async def _error(self, refusal: Refusal) -> MessagingError:
-        if refusal.kind == "unknown":
-            return await self.unknown(refusal.mailbox)
-        if refusal.kind == "full":
-            return MailboxFullError(
-                f"the mailbox of {refusal.mailbox!r} is full ({refusal.limit} messages, the last"
-                " tenth for urgent ones); try later, or register it with a larger capacity"
-            )
-        if refusal.kind == "too_large":
-            return InvalidMessageError(
-                f"content: the message is larger than the {refusal.limit} bytes that"
-                f" {refusal.mailbox!r} takes; send a reference, or raise max_bytes"
-            )
-        if refusal.kind == "conflict":
-            return IdempotencyConflictError(
-                f"the key or id of this message already names {refusal.id}, which has another"
-                " body, key or recipient; use a new key for a new message"
-            )
-        return LeaseLostError("this delivery was settled before, or its lease went to another")
+            self._refuse_if_closed()
 
     async def unknown(self, name: str) -> UnknownAgentError:
         """The error for an unregistered name, with the nearest registered ones."""
@@ -263,20 +281,20 @@ class Core:
 
     async def _claim(self, claim: Claim) -> tuple[Leased, ...]:
         await self._before_read()
-        claim = Claim(
-            mailbox=claim.mailbox,
-            limit=claim.limit,
-            lease=claim.lease,
-            hold=claim.hold,
-            policy=claim.policy,
-            chance=random.random(),
-            take=claim.take,
-        )
+        self._claims += 1
         try:
-            batch = await self.store.claim(claim)
+            batch = await self.store.claim(replace(claim, chance=random.random()))
         except UnknownAgentError:
             raise await self.unknown(claim.mailbox) from None
+        finally:
+            self._claims -= 1
+            if not self._claims:
+                self._no_claims.set()
         self.obituaries.report(batch.died)
+        if self._closed and any(leased.token for leased in batch.leased):
+            for leased in batch.leased:  # nobody could settle it any more
+                self.settle_later(Turn(token=leased.token, outcome=GIVE_BACK))
+            self._refuse_if_closed()
         return batch.leased
 
     async def pass_time(self) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, Token
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Unpack
 
 from msgspec.structs import replace
 
 from .core import Core, in_transaction
-from .errors import LeaseLostError, UsageError
+from .errors import LeaseLostError, MessagingError, StoreError, UsageError
 from .lifecycle import (
     GIVE_BACK,
     Again,
     Dead,
+    DeadReason,
     Done,
     Extend,
     Outcome,
@@ -36,6 +38,9 @@ current: ContextVar[Delivery[Any] | None] = ContextVar("afk_current_delivery", d
 """The delivery being handled here: what is sent meanwhile follows from it."""
 
 HANDLING_SECONDS = 3600.0
+
+UNANSWERED: frozenset[DeadReason | None] = frozenset({"expired", "exhausted", "unregistered"})
+"""What ends a request although nobody decided against it."""
 
 
 class Retry(Exception):
@@ -163,12 +168,16 @@ class Delivery(Generic[M]):
         answer = self._view.answer(self.message, content, **fields)
         return self._add(self._view.write(answer), Options())
 
-    async def conclude(self, result: Any) -> None:
-        """Settle a handler that returned: its result, if any, is the answer.
+    def conclusion(self, result: Any) -> Callable[[], Awaitable[None]]:
+        """The call that settles a handler that returned: its result, if any, is the answer.
 
         An answer that cannot be stored becomes a dead letter; an answer is not answered.
+        However often the call is tried, the answer is the same message.
         """
         sends = () if result is None or self._record.kind == "response" else (self._answer(result),)
+        return partial(self._conclude, sends)
+
+    async def _conclude(self, sends: tuple[Send, ...]) -> None:
         if not self._settled:
             await self._settle(Done(), (*self._sends, *sends))
         elif sends:  # the turn ended in the handler's transaction
@@ -184,7 +193,8 @@ class Delivery(Generic[M]):
     ) -> M:
         """Ask another agent while handling this: sent at once, once, however often this is tried.
 
-        A repeated attempt gets the first answer, whatever it asks now.
+        A repeated attempt gets the first answer, whatever it asks now; if there was none, the
+        request is made anew.
         """
         self._calls += 1
         key = sub_request_key(self._record.id, self._leased.redrives, self._calls)
@@ -194,7 +204,15 @@ class Delivery(Generic[M]):
         order = to_send(record, self._core.settings, ttl=ttl, delay=chosen.delay, compare=False)
         verdict = await self._core.put(Turn(sends=(order,)), record=record, view=self._view)
         receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
+        if receipt.duplicate:
+            await self._revive(receipt.id)
         return await request(receipt, timeout)
+
+    async def _revive(self, request_id: str) -> None:
+        """Put a request of an earlier attempt back in its mailbox if it ended with no answer."""
+        row = await self._core.row(request_id)
+        if row is not None and row.answer is None and row.reason in UNANSWERED:
+            await self._core.store.amend("redrive", (request_id,), None)
 
     def _compose(
         self, recipient: str, content: Any, options: Options, kind: MessageType = "event"
@@ -270,18 +288,48 @@ class Delivery(Generic[M]):
         if self._settled:
             return False
         if error is None:
-            await self.ack()
+            await self._leave(self._ack_or_nack())
         elif isinstance(error, Retry):
-            await self.retry(error.delay, counts=error.counts)
+            await self._leave(self.retry(error.delay, counts=error.counts))
             return True
         elif isinstance(error, Reject):
-            await self.reject(error)
+            await self._leave(self.reject(error))
             return True
-        elif isinstance(error, Exception):
-            await self.nack(describe(error))
+        elif failed(error):
+            await self._leave(self.nack(describe(error)))
         else:
             self.give_back_later()  # cancelled: no attempt is used, nothing is awaited
         return False
+
+    async def _ack_or_nack(self) -> None:
+        try:
+            await self.ack()
+        except (LeaseLostError, StoreError, UsageError):
+            raise
+        except MessagingError as refused:  # what it sent cannot be stored: the turn failed
+            await self.nack(describe(refused))
+            raise
+
+    async def _leave(self, settling: Awaitable[None]) -> None:
+        """Settle; if that does not happen, the lease is at least not held any longer."""
+        try:
+            await settling
+        except asyncio.CancelledError:
+            self.give_back_later()
+            raise
+        except StoreError:
+            # Perhaps it was settled, so this may be refused; if not, the lease ends by itself.
+            unheld = Extend(self._lease, hold=0.0)
+            self._core.settle_later(Turn(token=self.token, outcome=unheld))
+            raise
+
+
+def failed(error: BaseException) -> bool:
+    """Whether this ended the work by itself, and not because its task is being cancelled."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, Exception)
 
 
 def describe(error: BaseException) -> str:

@@ -111,7 +111,7 @@ class Inspector:
                 f"{verb}: name ids, or agent= for all dead letters of one agent"
             )
         await self._core.pass_time()
-        return await self._core.store.amend(verb, ids, agent)
+        return await self._core.store.amend(verb, tuple(dict.fromkeys(ids)), agent)
 
 
 def _cursor(after: str | None) -> int | None:

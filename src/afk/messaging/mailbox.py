@@ -9,7 +9,7 @@ from typing import Any, Generic, Unpack
 from msgspec.structs import replace
 
 from .core import Core
-from .delivery import HANDLING_SECONDS, Delivery
+from .delivery import HANDLING_SECONDS, Delivery, describe
 from .errors import ConfigurationError, LeaseLostError
 from .lifecycle import Dead, Done, RetryPolicy, parse_token
 from .listening import deadline_of
@@ -168,11 +168,10 @@ class Mailbox(Generic[M]):
             if leased.redrives:
                 record = replace(record, hops=0)
             message = self._view.read(record, self.name, self._type)
-        except ValueError as error:
-            log.warning("%s: message %s cannot be read: %s", self.name, leased.id, error)
-            self._core.settle_later(
-                Turn(token=leased.token, outcome=Dead("undecodable", str(error)))
-            )
+        except Exception as error:  # noqa: BLE001 - a type may raise anything when it is made
+            text = str(error) if isinstance(error, ValueError) else describe(error)
+            log.warning("%s: message %s cannot be read: %s", self.name, leased.id, text)
+            self._core.settle_later(Turn(token=leased.token, outcome=Dead("undecodable", text)))
             return None
         return Delivery(self._core, self._view, leased, record, message, lease, policy)
 

@@ -11,7 +11,7 @@ from typing import Any, Generic
 from msgspec import Struct
 
 from .core import Core
-from .delivery import Delivery, Reject, Retry, current, describe
+from .delivery import Delivery, Reject, Retry, current, describe, failed
 from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreError, UsageError
 from .lifecycle import RetryPolicy
 from .log import log
@@ -118,17 +118,19 @@ class Worker(Generic[M]):
         try:
             async with asyncio.timeout(self._work.timeout):
                 result = await self._handler(delivery)
+            return delivery.conclusion(result)
         except Retry as retry:
             return partial(delivery.retry, retry.delay, counts=retry.counts)
         except Reject as reject:
             return partial(delivery.reject, str(reject))
-        except Exception as failure:  # noqa: BLE001 - a handler may raise anything
+        except (Exception, asyncio.CancelledError) as failure:
+            if not failed(failure):
+                raise
             log.info("handler of %s failed", self._mailbox, exc_info=True)
             error = describe(failure) if str(failure) else self._unnamed(failure)
             return partial(delivery.nack, error)
-        return partial(delivery.conclude, result)
 
-    def _unnamed(self, failure: Exception) -> str:
+    def _unnamed(self, failure: BaseException) -> str:
         if isinstance(failure, TimeoutError):
             return f"TimeoutError: the handler took longer than {self._work.timeout} s"
         return type(failure).__name__
