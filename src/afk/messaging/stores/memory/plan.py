@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from ...lifecycle import DeadReason, room
+from ...lifecycle import Dead, DeadReason, Done, Outcome, room
 from ...records import fingerprint, wire
 from ...store import Accepted, Refusal, Send
 from .rows import Entry
@@ -21,13 +21,20 @@ Step = tuple[Literal["mail", "answer", "dead"], Send]
 class Plan:
     """The sends of one turn, checked one by one against the ledger and each other."""
 
-    def __init__(self, ledger: Ledger, now: float) -> None:
+    def __init__(
+        self, ledger: Ledger, now: float, held: Entry | None = None, outcome: Outcome | None = None
+    ) -> None:
         self._ledger = ledger
         self._now = now
+        self._held = held
         self._added: Counter[str] = Counter()
         self._planned: dict[str, Send] = {}
+        self._keyed: dict[tuple[str, str, str | None], Send] = {}
+        self._answered: set[str] = set()
         self.steps: list[Step] = []
         self.accepted: list[Accepted] = []
+        if held is not None and isinstance(outcome, Done | Dead):
+            self._added[held.mailbox] = -1  # the room that the outcome frees
 
     def add(self, send: Send) -> Refusal | None:
         """Plan one send; a Refusal ends the turn."""
@@ -45,17 +52,22 @@ class Plan:
         """An answer that nobody waits for any more, or that is the second one."""
         if send.answers is None:
             return None
-        request = self._ledger.rows.get(send.answers)
+        request = self._ledger.books.rows.get(send.answers)
         if request is None:
             late = send.awaited
         else:
-            late = request.awaited and (request.answer is not None or request.state == "cancelled")
+            late = request.awaited and (
+                request.answer is not None
+                or request.state == "cancelled"
+                or request.id in self._answered
+            )
         return Accepted(send.id, ignored=True) if late else None
 
     def _place(self, send: Send) -> Refusal | None:
         """Where it goes: to its request, to the dead letters, or into the mailbox."""
-        request = self._ledger.rows.get(send.answers) if send.answers is not None else None
+        request = self._ledger.books.rows.get(send.answers) if send.answers is not None else None
         if request is not None and request.awaited:
+            self._answered.add(request.id)
             self._step("answer", send)
         elif send.dead is not None:
             self._step("dead", send)
@@ -75,35 +87,25 @@ class Plan:
 
     def _step(self, kind: Literal["mail", "answer", "dead"], send: Send) -> None:
         self._planned[send.id] = send
+        if send.key is not None:
+            self._keyed[send.mailbox, send.sender, send.key] = send
         self.steps.append((kind, send))
 
     def _known(self, send: Send) -> Accepted | Refusal | None:
-        if send.id in self._planned:
-            return Refusal("conflict", send.mailbox, send.id)
-        row = None
+        """What the ledger, or this turn, has already under the key or the id."""
+        name = send.mailbox, send.sender, send.key
+        first: Entry | Send | None = None
         if send.key is not None:
-            for planned in self._planned.values():
-                if (planned.mailbox, planned.sender, planned.key) == (
-                    send.mailbox,
-                    send.sender,
-                    send.key,
-                ):
-                    same = not send.compare or fingerprint(planned.body) == fingerprint(send.body)
-                    return (
-                        Accepted(planned.id, duplicate=True)
-                        if same
-                        else Refusal("conflict", send.mailbox, planned.id)
-                    )
-            row = self._ledger.keys.get((send.mailbox, send.sender, send.key))
-        if row is None:
-            row = self._ledger.rows.get(send.id)
-            if row is None:
+            first = self._keyed.get(name) or self._ledger.books.keys.get(name)
+        if first is None:
+            first = self._planned.get(send.id) or self._ledger.books.rows.get(send.id)
+            if first is None:
                 return None
-            if (row.mailbox, row.sender, row.key) != (send.mailbox, send.sender, send.key):
-                return Refusal("conflict", send.mailbox, row.id)
-        if send.compare and _digest(row) != fingerprint(send.body):
-            return Refusal("conflict", send.mailbox, row.id)
-        return Accepted(row.id, duplicate=True)
+            if (first.mailbox, first.sender, first.key) != name:
+                return Refusal("conflict", send.mailbox, first.id)
+        if send.compare and _digest(first) != fingerprint(send.body):
+            return Refusal("conflict", send.mailbox, first.id)
+        return Accepted(first.id, duplicate=True)
 
     def _no_place(self, send: Send) -> Refusal | None:
         shelf = self._ledger.shelves.get(send.mailbox)
@@ -113,12 +115,14 @@ class Plan:
         if len(wire(send.body)) > box.max_bytes:
             return Refusal("too_large", send.mailbox, send.id, box.max_bytes)
         most = room(box.capacity, send.rank == 0)
-        if shelf.size + self._added[send.mailbox] >= most:
-            self._ledger.pass_time(self._now)
-            if shelf.size + self._added[send.mailbox] >= most:
+        if len(shelf.open) + self._added[send.mailbox] >= most:
+            self._ledger.pass_time(self._now, self._held)
+            if len(shelf.open) + self._added[send.mailbox] >= most:
                 return Refusal("full", send.mailbox, send.id, box.capacity)
         return None
 
 
-def _digest(row: Entry) -> bytes | None:
-    return row.digest if row.body is None else fingerprint(row.body)
+def _digest(first: Entry | Send) -> bytes | None:
+    if first.body is not None:
+        return fingerprint(first.body)
+    return first.digest if isinstance(first, Entry) else None

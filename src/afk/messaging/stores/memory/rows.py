@@ -11,7 +11,7 @@ from ...store import Box, Send
 
 
 class Entry:
-    """One delivery. `blocked` stands behind its thread's head; else `state` is as stored."""
+    """One delivery. `ready` stands in line; `blocked` stands behind its thread's head."""
 
     __slots__ = (
         "accepted_at",
@@ -22,13 +22,13 @@ class Entry:
         "blocked",
         "body",
         "chain",
-        "counted",
         "digest",
         "due",
         "ended",
         "error",
         "expires",
         "fence",
+        "held_until",
         "history",
         "history_max",
         "id",
@@ -40,13 +40,13 @@ class Entry:
         "mailbox",
         "place",
         "rank",
+        "ready",
         "reason",
         "redrives",
         "retention",
         "row_until",
         "sender",
         "settled_at",
-        "settled_fence",
         "state",
         "thread",
         "threaded",
@@ -69,17 +69,17 @@ class Entry:
         self.history_max = send.history_max
         self.place = place
         self.accepted_at = now
-        self.due = now + send.delay
+        # Without a delay it is due whatever the clock says later: a clock may be set back.
+        self.due = now + send.delay if send.delay else 0.0
         self.expires = None if send.ttl is None else now + send.ttl
         self.state: State = "pending"
+        self.ready = False
         self.blocked = False
-        self.counted = False
         self.threaded = False
         self.is_answer = False
         self.last = False
-        self.lease_end = self.backoff = self.row_until = 0.0
+        self.lease_end = self.held_until = self.backoff = self.row_until = 0.0
         self.attempt = self.fence = self.redrives = self.ended = 0
-        self.settled_fence = -1
         self.leased_at: float | None = None
         self.settled_at: float | None = None
         self.reason: DeadReason | None = None
@@ -98,31 +98,32 @@ class Shelf:
 
     def __init__(self, box: Box) -> None:
         self.box = box
-        self.size = 0
+        self.open: dict[str, Entry] = {}
         self.last_seen: float | None = None
-        self._fresh: tuple[deque[Entry], ...] = tuple(deque() for _ in range(4))
+        # With the place it was put at: a redriven message has another, its old one is passed over.
+        self._fresh: tuple[deque[tuple[int, Entry]], ...] = tuple(deque() for _ in range(4))
         self._returned: tuple[list[tuple[int, Entry]], ...] = ([], [], [], [])
-        self._gone = 0
+        self._ready = 0
         self._threads: dict[str, deque[Entry]] = {}
 
     def enter(self, row: Entry) -> bool:
         """Count an open message in; False if it must wait behind its thread's head."""
-        self.size += 1
-        row.counted = True
-        if not self.box.ordered or not row.thread:
+        self.open[row.id] = row
+        row.threaded = self.box.ordered and bool(row.thread)
+        if not row.threaded:
             return True
-        row.threaded = True
         thread = self._threads.setdefault(row.thread, deque())
         thread.append(row)
         return len(thread) == 1
 
     def leave(self, row: Entry) -> Entry | None:
         """Count a message out; what now heads its thread, if that had waited for it."""
-        self.size -= 1
-        row.counted = False
-        thread = self._threads.get(row.thread) if self.box.ordered else None
-        if thread is None:
+        if self.open.pop(row.id, None) is None:
             return None
+        self.withdraw(row)
+        if not row.threaded:
+            return None
+        thread = self._threads[row.thread]
         thread.remove(row)
         if not thread:
             del self._threads[row.thread]
@@ -131,34 +132,48 @@ class Shelf:
 
     def add(self, row: Entry) -> None:
         """A fresh message, last in line."""
-        self._fresh[row.rank].append(row)
+        self._fresh[row.rank].append((row.place, row))
+        row.ready = True
+        self._ready += 1
 
     def put_back(self, row: Entry) -> None:
         """A message that was here before, at its old place."""
-        heapq.heappush(self._returned[row.rank], (row.place, row))
+        if not row.ready:
+            heapq.heappush(self._returned[row.rank], (row.place, row))
+            row.ready = True
+            self._ready += 1
 
     def pop(self) -> Entry | None:
-        """Take the first ready message; what has ended meanwhile is passed over."""
+        """Take the first ready message; who has left the line is passed over."""
         for fresh, returned in zip(self._fresh, self._returned, strict=True):
             while fresh or returned:
-                if returned and (not fresh or returned[0][0] < fresh[0].place):
-                    row = heapq.heappop(returned)[1]
+                if returned and (not fresh or returned[0][0] < fresh[0][0]):
+                    entry = heapq.heappop(returned)
                 else:
-                    row = fresh.popleft()
-                if row.state == "pending" and not row.blocked:
+                    entry = fresh.popleft()
+                if _stands(entry):
+                    row = entry[1]
+                    row.ready = False
+                    self._ready -= 1
                     return row
-                self._gone -= 1
         return None
 
-    def drop(self) -> None:
-        """Note that a ready message ended in line; the line is cleared when half is gone."""
-        self._gone += 1
-        if self._gone > 64 and self._gone * 2 > sum(map(len, self._fresh + self._returned)):
+    def withdraw(self, row: Entry) -> None:
+        """It is ready no more; the line is cleared of such when they are half of it."""
+        if not row.ready:
+            return
+        row.ready = False
+        self._ready -= 1
+        if sum(map(len, self._fresh + self._returned)) > 2 * self._ready + 64:
             for fresh in self._fresh:
-                kept = [row for row in fresh if row.state == "pending"]
+                kept = [entry for entry in fresh if _stands(entry)]
                 fresh.clear()
                 fresh.extend(kept)
             for returned in self._returned:
-                returned[:] = [entry for entry in returned if entry[1].state == "pending"]
+                returned[:] = [entry for entry in returned if _stands(entry)]
                 heapq.heapify(returned)
-            self._gone = 0
+
+
+def _stands(entry: tuple[int, Entry]) -> bool:
+    place, row = entry
+    return row.ready and row.place == place

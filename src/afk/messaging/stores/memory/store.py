@@ -7,10 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
-from msgspec.structs import replace
-
 from ...hints import Bells
-from ...lifecycle import Extend
 from ...store import (
     Batch,
     Bell,
@@ -59,12 +56,10 @@ class InMemoryA2ADeliveryStore:
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn in order, all or nothing."""
         now = self._clock()
-        return self._told(tuple([self._ledger.take(_kept(turn), now) for turn in turns]))
+        return self._told(tuple([self._ledger.take(turn, now) for turn in turns]))
 
     async def claim(self, claim: Claim) -> Batch:
         """Let time pass, then lease the first ready messages."""
-        if claim.hold is not None:
-            claim = replace(claim, lease=max(claim.lease, claim.hold))
         return self._told(self._ledger.claim(claim, self._clock()))
 
     async def bind(self, box: Box) -> Box:
@@ -125,17 +120,8 @@ class InMemoryA2ADeliveryStore:
             self._alarm = asyncio.get_running_loop().call_later(wait, self._sound)
 
     def _sound(self) -> None:
-        """Ring everyone if something is due: the first claim lets time pass, and arms again."""
+        """Let time pass, tell those whom that concerns, and arm again; unless nobody waits."""
         self._alarm = None
-        if self._ledger.next_due() > self._clock():
-            self._arm()
-            return
-        for topic in self._bells.topics():
-            self._bells.ring(topic)
-
-
-def _kept(turn: Turn) -> Turn:
-    outcome = turn.outcome
-    if isinstance(outcome, Extend) and outcome.hold is not None:
-        return replace(turn, outcome=Extend(max(outcome.seconds, outcome.hold)))
-    return turn
+        if self._bells:
+            self._ledger.pass_time(self._clock())
+            self._told(None)

@@ -38,9 +38,15 @@ class Timers(Generic[K]):
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def due(self, now: float) -> Iterator[K]:
-        """Each key whose deadline has come, in order; it is dropped as it is given."""
+    def due(self, now: float, spare: K | None = None) -> Iterator[K]:
+        """Each key but `spare` whose deadline has come, in order; it is dropped as it is given."""
+        spared: float | None = None
         while (at := self.next()) is not None and at <= now:
             key = heapq.heappop(self._heap)[2]
             del self._at[key]
-            yield key
+            if key == spare:
+                spared = at
+            else:
+                yield key
+        if spare is not None and spared is not None:
+            self.set(spare, spared)

@@ -10,13 +10,11 @@ from ...store import MailboxStats, Query, Row
 from .rows import Entry
 
 
-def select(rows: list[Entry], query: Query, now: float) -> list[Row]:
+def select(rows: Iterable[Entry], query: Query, now: float) -> list[Row]:
     """The rows that the query asks for, in its order."""
-    found = [row for row in rows if _fits(row, query)]
+    found: Iterable[Entry] = (row for row in rows if _fits(row, query))
     if query.order == "delivery":
         found = _as_delivered([row for row in found if _state(row, now) == "pending"])
-    elif query.order == "accepted" and query.ids is None:
-        found.sort(key=lambda row: row.place)
     shown: list[Row] = []
     for row in found:
         cursor = row.ended if query.order == "ended" else row.place

@@ -1,0 +1,91 @@
+"""Every message by id and key, and how long a finished one is kept."""
+
+from __future__ import annotations
+
+from ...lifecycle import keeping
+from ...records import fingerprint
+from .rows import Entry
+from .timers import Timers
+
+
+class Books:
+    """The messages in order of acceptance; those that ended, until nothing covers them.
+
+    dead: the dead letters, in the order they died.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Entry] = {}
+        self.keys: dict[tuple[str, str, str | None], Entry] = {}
+        self.dead: dict[str, Entry] = {}
+        self._fading: Timers[Entry] = Timers()
+        self._trims: Timers[Entry] = Timers()
+        self._ended = 0
+
+    def add(self, row: Entry) -> None:
+        """A message was accepted."""
+        self.rows[row.id] = row
+        if row.key is not None:
+            self.keys[row.mailbox, row.sender, row.key] = row
+
+    def end(self, row: Entry, now: float) -> None:
+        """A message ended now; its state says how."""
+        self._ended += 1
+        row.ended = self._ended
+        if row.state == "dead":
+            self.dead[row.id] = row
+        keep = keeping(
+            row.state,
+            row.reason,
+            now,
+            history=row.history,
+            retention=row.retention,
+            keyed=row.kept,
+            answer=row.is_answer,
+        )
+        if keep is not None:
+            row.row_until = keep.row
+            self._fading.set(row, keep.body)
+            if row.state != "dead" and not row.is_answer:
+                self._trims.set(row, row.ended + row.history_max)
+
+    def reopen(self, row: Entry) -> None:
+        """A dead letter is open again, and was accepted last."""
+        del self.dead[row.id]
+        self._fading.drop(row)
+        self.rows[row.id] = self.rows.pop(row.id)
+
+    def let_go(self, row: Entry) -> None:
+        """A dead letter is discarded; its digest tells the same message from another."""
+        del self.dead[row.id]
+        self._digest(row)
+
+    def forget(self, now: float) -> None:
+        """Let go of what history and retention no longer cover."""
+        for row in self._trims.due(self._ended):
+            self._fade(row)
+        for row in self._fading.due(now):
+            self._fade(row)
+            if row.row_until <= now:
+                self._drop(row)
+            else:
+                self._fading.set(row, row.row_until)
+
+    def _fade(self, row: Entry) -> None:
+        self._trims.drop(row)
+        if row.kept:
+            self._digest(row)
+        else:
+            self._drop(row)
+
+    def _digest(self, row: Entry) -> None:
+        if row.body is not None:
+            row.digest, row.body = fingerprint(row.body), None
+
+    def _drop(self, row: Entry) -> None:
+        self._fading.drop(row)
+        self._trims.drop(row)
+        self.dead.pop(row.id, None)
+        self.rows.pop(row.id, None)
+        if row.key is not None:
+            self.keys.pop((row.mailbox, row.sender, row.key), None)
