@@ -113,10 +113,11 @@ class Model:
                 if m.attempt >= POLICY.max_attempts:
                     m.die("exhausted")
                 else:
-                    due = m.lease_end + POLICY.delay(m.attempt, 0)
-                    m.fail(due, m.box in self.registered)
+                    m.state, m.due = "scheduled", m.lease_end + POLICY.delay(m.attempt, 0)
             if m.state == "scheduled" and m.due <= self.now:
                 m.state = "pending"
+                if m.box not in self.registered:  # it was leased when the name went
+                    m.die("unregistered")
             waits = m.state in ("pending", "scheduled")
             if waits and m.expires is not None and m.expires <= self.now:
                 m.die("expired")

@@ -45,7 +45,7 @@ def claim(step: Step, request: Claim) -> Batch:
     if shelf.seen is None or step.now - shelf.seen > SEEN:
         shelf.seen, shelf.dirty = step.now, True
     rows = step.db.execute(
-        "SELECT seq, id, body, attempt, fence, redrives FROM afk_delivery"
+        "SELECT seq, id, body, attempt, fence, redrives, until FROM afk_delivery"
         " WHERE space = ? AND mailbox = ? AND line = ? ORDER BY rank, seq LIMIT ?",
         (step.space, request.mailbox, READY, request.limit),
     ).fetchall()
@@ -58,13 +58,15 @@ def claim(step: Step, request: Claim) -> Batch:
 
 
 def _grant(
-    step: Step, request: Claim, index: int, row: tuple[int, str, bytes, int, int, int]
+    step: Step, request: Claim, index: int, row: tuple[int, str, bytes, int, int, int, float | None]
 ) -> Leased:
-    seq, message_id, body, attempt, fence, redrives = row
+    seq, message_id, body, attempt, fence, redrives, until = row
     attempt, fence = attempt + 1, fence + 1
     last = attempt >= request.policy.max_attempts
     end = step.now + request.lease
     due = end if last else end + request.policy.delay(attempt, spread(request.chance, index))
+    if until is not None:  # past its ttl there is nothing to wait for
+        due = min(due, max(end, until))
     step.db.execute(
         "UPDATE afk_delivery SET state = ?, line = NULL, expires = NULL, attempt = ?, fence = ?,"
         " last = ?, lease = ?, due = ?, leased = coalesce(leased, ?) WHERE seq = ?",

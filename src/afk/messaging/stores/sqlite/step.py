@@ -243,7 +243,8 @@ class Step:
     def extend(self, row: Held, seconds: float) -> None:
         """Its lease now ends `seconds` from now; the delay that would follow it stays."""
         self.db.execute(
-            "UPDATE afk_delivery SET due = coalesce(due - lease, 0) + ?1, lease = ?1, state = ?2,"
+            "UPDATE afk_delivery SET due = min(coalesce(due - lease, 0) + ?1,"
+            " max(?1, coalesce(until, 9e99))), lease = ?1, state = ?2,"
             " line = NULL, expires = NULL WHERE seq = ?3",
             (self.now + seconds, LEASED, row.seq),
         )
