@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import MessagingError, StoreError, UsageError
+from ...errors import StoreError, UsageError
 from ...hints import Bells
 from ...log import log
 from .claim import pass_time
@@ -202,7 +202,7 @@ class Engine:
     def _main(self, opened: asyncio.Future[None]) -> None:
         try:
             self.writer.open()
-        except MessagingError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, someone waits to hear of it
             self._post(_fail, opened, error)
             return
         self._post(_succeed, opened)

@@ -143,32 +143,33 @@ def _state(
 
 def counts(step: Step, mailbox: str | None) -> dict[str, MailboxStats]:
     """The counts of every mailbox, or of this one."""
-    names = "SELECT name FROM afk_mailbox WHERE space = ?1 AND (?2 IS NULL OR name = ?2)"
+    values = {"space": step.space, "mailbox": mailbox, "now": step.now}
+    names = "SELECT name FROM afk_mailbox WHERE space = :space AND (:mailbox IS NULL OR name = :mailbox)"
     boxes = step.db.execute(
-        "SELECT name, seen FROM afk_mailbox WHERE space = ?1 AND (?2 IS NULL OR name = ?2)",
-        (step.space, mailbox),
+        "SELECT name, seen FROM afk_mailbox WHERE space = :space AND (:mailbox IS NULL OR name = :mailbox)",
+        values,
     ).fetchall()
     pending = {name: dict.fromkeys(PRIORITIES, 0) for name, _ in boxes}
     oldest: dict[str, float] = {}
     for name, rank, number, first in step.db.execute(
         "SELECT mailbox, rank, count(*), min(seq) FROM afk_delivery"
-        f" WHERE space = ?1 AND mailbox IN ({names}) AND line = {READY} GROUP BY mailbox, rank",
-        (step.space, mailbox),
+        f" WHERE space = :space AND mailbox IN ({names}) AND line = {READY} GROUP BY mailbox, rank",
+        values,
     ).fetchall():
         pending[name][PRIORITIES[rank]] += number
         _older(step, oldest, name, first)
     other = {name: {"scheduled": 0, "leased": 0, "dead": 0} for name, _ in boxes}
     for name, rank, first, delayed in step.db.execute(
-        f"SELECT mailbox, rank, seq, start > ?3 FROM afk_delivery WHERE space = ?1"
+        f"SELECT mailbox, rank, seq, start > :now FROM afk_delivery WHERE space = :space"
         f" AND mailbox IN ({names}) AND line = {BLOCKED}",
-        (step.space, mailbox, step.now),
+        values,
     ).fetchall():
         if delayed:
             other[name]["scheduled"] += 1
         else:
             pending[name][PRIORITIES[rank]] += 1
             _older(step, oldest, name, first)
-    for name, state, number in _tally(step, mailbox):
+    for name, state, number in _tally(step, values):
         if name in other:
             other[name][state] += number
     return {
@@ -189,19 +190,19 @@ def _older(step: Step, oldest: dict[str, float], name: str, seq: int) -> None:
     oldest[name] = min(oldest.get(name, accepted), accepted)
 
 
-def _tally(step: Step, mailbox: str | None) -> Iterable[tuple[str, str, int]]:
+def _tally(step: Step, values: dict[str, object]) -> Iterable[tuple[str, str, int]]:
     """(mailbox, state, number) of what is leased, scheduled or dead."""
-    one = "(?2 IS NULL OR mailbox = ?2)"
+    one = "(:mailbox IS NULL OR mailbox = :mailbox)"
     yield from step.db.execute(
-        f"SELECT mailbox, CASE WHEN state = {LEASED} AND lease > ?3 THEN 'leased'"
+        f"SELECT mailbox, CASE WHEN state = {LEASED} AND lease > :now THEN 'leased'"
         f" ELSE 'scheduled' END AS seen, count(*) FROM afk_delivery"
-        f" WHERE space = ?1 AND due IS NOT NULL AND {one} GROUP BY mailbox, seen",
-        (step.space, mailbox, step.now),
+        f" WHERE space = :space AND due IS NOT NULL AND {one} GROUP BY mailbox, seen",
+        values,
     ).fetchall()
     yield from step.db.execute(
         f"SELECT mailbox, '{STATES[DEAD]}', count(*) FROM afk_delivery"
-        f" WHERE space = ?1 AND dead IS NOT NULL AND {one} GROUP BY mailbox",
-        (step.space, mailbox),
+        f" WHERE space = :space AND dead IS NOT NULL AND {one} GROUP BY mailbox",
+        values,
     ).fetchall()
 
 
@@ -243,11 +244,11 @@ def _waiting(step: Step) -> set[str]:
     """Every mailbox with ready mail, found by jumping from one to the next in the index."""
     rows = step.db.execute(
         "WITH RECURSIVE box(name) AS ("
-        " SELECT min(mailbox) FROM afk_delivery WHERE space = ?1 AND line = 0"
-        " UNION ALL SELECT (SELECT min(mailbox) FROM afk_delivery WHERE space = ?1 AND line = 0"
+        " SELECT min(mailbox) FROM afk_delivery WHERE space = :space AND line = 0"
+        " UNION ALL SELECT (SELECT min(mailbox) FROM afk_delivery WHERE space = :space AND line = 0"
         " AND mailbox > box.name) FROM box WHERE box.name IS NOT NULL)"
         " SELECT name FROM box WHERE name IS NOT NULL",
-        (step.space,),
+        {"space": step.space},
     )
     return {name for (name,) in rows}
 

@@ -18,9 +18,9 @@ def bind(step: Step, box: Box) -> Box:
         return shelf.box
     step.db.execute(
         # What is still leased since it was last registered comes back to it.
-        "INSERT INTO afk_mailbox SELECT ?1, ?2, ?3, ?4, ?5, count(*), NULL FROM afk_delivery"
-        " WHERE space = ?1 AND mailbox = ?2 AND due IS NOT NULL",
-        (step.space, box.name, box.ordered, box.capacity, box.max_bytes),
+        "INSERT INTO afk_mailbox SELECT ?, ?, ?, ?, ?, count(*), NULL FROM afk_delivery"
+        " WHERE space = ? AND mailbox = ? AND due IS NOT NULL",
+        (step.space, box.name, box.ordered, box.capacity, box.max_bytes, step.space, box.name),
     )
     step.forget_shelf(box.name)
     _roster_changed(step)

@@ -243,10 +243,10 @@ class Step:
     def extend(self, row: Held, seconds: float) -> None:
         """Its lease now ends `seconds` from now; the delay that would follow it stays."""
         self.db.execute(
-            "UPDATE afk_delivery SET due = min(coalesce(due - lease, 0) + ?1,"
-            " max(?1, coalesce(until, 9e99))), lease = ?1, state = ?2,"
-            " line = NULL, expires = NULL WHERE seq = ?3",
-            (self.now + seconds, LEASED, row.seq),
+            "UPDATE afk_delivery SET due = min(coalesce(due - lease, 0) + :end,"
+            " max(:end, coalesce(until, 9e99))), lease = :end, state = :leased,"
+            " line = NULL, expires = NULL WHERE seq = :seq",
+            {"end": self.now + seconds, "leased": LEASED, "seq": row.seq},
         )
         self.next_due = min(self.next_due, self.now + seconds)
 
