@@ -143,12 +143,12 @@ def _state(
 
 def counts(step: Step, mailbox: str | None) -> dict[str, MailboxStats]:
     """The counts of every mailbox, or of this one."""
-    values = {"space": step.space, "mailbox": mailbox, "now": step.now}
-    names = "SELECT name FROM afk_mailbox WHERE space = :space AND (:mailbox IS NULL OR name = :mailbox)"
-    boxes = step.db.execute(
-        "SELECT name, seen FROM afk_mailbox WHERE space = :space AND (:mailbox IS NULL OR name = :mailbox)",
-        values,
-    ).fetchall()
+    values: dict[str, object] = {"space": step.space, "mailbox": mailbox, "now": step.now}
+    names = (
+        "SELECT name FROM afk_mailbox"
+        " WHERE space = :space AND (:mailbox IS NULL OR name = :mailbox)"
+    )
+    boxes = step.db.execute(names.replace("name", "name, seen", 1), values).fetchall()
     pending = {name: dict.fromkeys(PRIORITIES, 0) for name, _ in boxes}
     oldest: dict[str, float] = {}
     for name, rank, number, first in step.db.execute(
