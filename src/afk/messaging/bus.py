@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .core import Core
-from .errors import ConfigurationError
+from .errors import ConfigurationError, InvalidMessageError
 from .inspector import Inspector
 from .mailbox import AgentMailbox
 from .messages import BROADCAST, AgentMessage, check_name
@@ -98,6 +98,11 @@ class MessageBus(Inspector):
 
     async def deliver(self, message: AgentMessage) -> Receipt[AgentMessage]:
         """Send a ready-made message; its id is its idempotency key."""
+        if not isinstance(message, AgentMessage):
+            raise InvalidMessageError(
+                f"message: deliver() takes an AgentMessage, not {type(message).__name__};"
+                " mailbox.send() takes a recipient and a content"
+            )
         return await post(self._core, LETTERS, letter_record(message))
 
     async def broadcast(self, message: AgentMessage) -> list[Receipt[AgentMessage]]:

@@ -37,7 +37,8 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
     `memory://name` shared within the event loop; `sqlite:///relative/path.db`,
     `sqlite:////absolute/path.db`. Raises ConfigurationError for what it does not know.
     """
-    url = url or os.environ.get(ENVIRONMENT) or "memory://"
+    if url is None:
+        url = os.environ.get(ENVIRONMENT) or "memory://"
     parts = urlsplit(url)
     options = _query(parts.query) | options
     if parts.scheme == "memory":

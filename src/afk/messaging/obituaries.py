@@ -38,8 +38,10 @@ class Obituaries:
 
     async def drain(self) -> None:
         """Wait until all that died has been told."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        while tasks := list(self._tasks):
+            await asyncio.gather(*tasks, return_exceptions=True)
+            # By hand: of done tasks alone, newer Pythons' gather does not let callbacks run.
+            self._tasks.difference_update(tasks)
 
     async def _announce(self, died: tuple[str, ...]) -> None:
         try:

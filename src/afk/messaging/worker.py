@@ -126,8 +126,9 @@ class Worker(Generic[M]):
         except (Exception, asyncio.CancelledError) as failure:
             if not failed(failure):
                 raise
-            log.info("handler of %s failed", self._mailbox, exc_info=True)
             error = describe(failure) if str(failure) else self._unnamed(failure)
+            log.warning("%s: attempt %d failed: %s", self._mailbox, delivery.attempt, error)
+            log.info("%s: how it failed", self._mailbox, exc_info=True)
             return partial(delivery.nack, error)
 
     def _unnamed(self, failure: BaseException) -> str:

@@ -83,6 +83,7 @@ class Writer:
                 with self.lock.held():
                     self._connection()
             except BaseException:
+                self.close()
                 self.lock.close()
                 raise
         except PermissionError as error:
