@@ -78,14 +78,7 @@ WHY: dict[str, dict[str, str]] = {
         "sqlite: W5": "SQLite, W5: as W1b.",
     },
     "claim": {},
-    "wake": {
-        "sqlite, 1 mailbox: CPU of waiting": "Waiting on SQLite: a waiting process looks every 5 ms"
-        " whether another has written. The look itself is a read of shared memory; nearly all of"
-        " the time is the event loop's own timer and the way into the kernel and back, 200 times a"
-        " second. It hardly grows with the number of mailboxes.",
-        "sqlite, 1,000 mailboxes: return": "Waking among 1,000 mailboxes: whenever another process"
-        " has written, all thousand names are looked up to find who has mail.",
-    },
+    "wake": {},
     "growth": {},
     "memory": {
         "memory: a pending": "A pending message: of 1.2 KB, about 340 bytes are its content (240"
