@@ -56,7 +56,7 @@ class Served(Struct):
 
 
 class Writer:
-    """Used by one thread, but for `lock.holder` and the mutex."""
+    """Used by one thread, but for what `lock` says of itself and the mutex."""
 
     def __init__(
         self, path: Path, synchronous: str, namespace: str, clock: Callable[[], float]
