@@ -23,6 +23,9 @@ class Holdings:
         self._holds: dict[str, Hold] = {}
         self._next = float("inf")
 
+    def __contains__(self, token: object) -> bool:
+        return token in self._holds
+
     def apply(self, held: Iterable[tuple[str, float, float]], released: Iterable[str]) -> None:
         """What a committed step took on (token, lease, seconds in all) and let go of."""
         now = time.monotonic()

@@ -69,7 +69,11 @@ def roster_version(step: Step) -> int:
 
 def _settle(step: Step, row: Held, token: str, outcome: Outcome) -> None:
     if isinstance(outcome, Extend):
-        step.extend(row, outcome.seconds)
+        seconds = outcome.seconds
+        if outcome.hold is None and token in step.holds and row.lease is not None:
+            # What is held stays held: an earlier end would be put off by the next renewal.
+            seconds = max(seconds, row.lease - step.now)
+        step.extend(row, seconds)
         if outcome.hold is not None:
             step.held.append((token, outcome.seconds, outcome.hold))
         return

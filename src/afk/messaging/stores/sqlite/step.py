@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Container
 from typing import Any
 
 from msgspec import Struct
@@ -59,7 +60,10 @@ class Shelf(Struct):
 class Step:
     """One transaction at one time. What is cached is written by `close`, before the commit."""
 
-    def __init__(self, db: sqlite3.Connection, now: float, space: int) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, now: float, space: int, holds: Container[str] = ()
+    ) -> None:
+        self.holds = holds
         self.db = db
         self.now = now
         self.space = space

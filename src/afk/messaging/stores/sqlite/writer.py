@@ -162,7 +162,7 @@ class Writer:
         db = self._connection()
         before = db.total_changes
         with self._transaction(db, writes):
-            step = Step(db, self._clock(), self._space)
+            step = Step(db, self._clock(), self._space, self.holdings)
             if writes:
                 step.purge()  # first, so that a key past its time is free again
             answers = [(operation, _answer(operation, step)) for operation in group]
@@ -242,7 +242,7 @@ class Writer:
             run, answer = session.ended()
             ending = Operation(nothing, True, False, answer)
             try:
-                step = Step(db, self._clock(), self._space)
+                step = Step(db, self._clock(), self._space, self.holdings)
                 verdict = session.finish(run, step)
             except Exception as error:  # noqa: BLE001 - the thread must live on
                 self._recover(error)
