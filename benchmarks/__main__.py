@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .buses import STORES, TITLES
 from .figures import HEAD, Result, text_table
 from .reasons import ABOUT
 from .report import document
@@ -21,8 +22,9 @@ def main() -> None:
     results = _kept(options.json)
     for name in () if options.no_run else options.parts or PARTS:
         part = importlib.import_module(f"benchmarks.parts.{name}")
-        results[name] = part.measure(options.quick)
-        _show(name, results[name])
+        found = part.measure(options.quick, options.store or STORES)
+        results[name] = results[name].updated(found) if options.store and name in results else found
+        _show(name, found)
         if options.json:
             kept = {name: result.plain() for name, result in results.items()}
             options.json.write_text(json.dumps(kept, indent=1), "utf-8")
@@ -35,6 +37,9 @@ def _options() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
+    parser.add_argument(
+        "--store", action="append", choices=TITLES, help="only this one; may be given again"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures here")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write them as a document")
     parser.add_argument("--no-run", action="store_true", help="only report what --json has kept")

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from afk.messaging import MessageBus, connect
+from afk.messaging.testing.servers import Server, ServerMissingError, find
 
-STORES = ("memory", "sqlite")
-TITLES = {"memory": "memory", "sqlite": "SQLite"}
+STORES = ("memory", "sqlite", "redis")
+TITLES = {"memory": "memory", "sqlite": "SQLite", "redis": "Redis"}
+
+
+@contextmanager
+def place(store: str) -> Iterator[str]:
+    """The URL of an empty store; Redis is a server of its own, which writes to disk first."""
+    with tempfile.TemporaryDirectory(prefix="afk-bench-") as folder:
+        if store == "memory":
+            yield "memory://"
+        elif store == "sqlite":
+            yield f"sqlite:///{folder}/bench.db"
+        else:
+            with Server(_redis(), folder, appendfsync="always") as server:
+                yield server.url
+
+
+def _redis() -> Path:
+    try:
+        return find("redis")
+    except ServerMissingError as error:
+        sys.exit(str(error))
 
 
 @asynccontextmanager
 async def fresh(store: str, **options: Any) -> AsyncIterator[MessageBus]:
     """A bus over an empty store, durability and everything else at its default."""
-    with tempfile.TemporaryDirectory(prefix="afk-bench-") as folder:
-        url = "memory://" if store == "memory" else f"sqlite:///{folder}/bench.db"
+    with place(store) as url:
         async with connect(url, **options) as bus:
             yield bus
 

@@ -76,6 +76,13 @@ class Result:
         """For JSON."""
         return asdict(self)
 
+    def updated(self, other: Result) -> Result:
+        """What the other found, and of this what it did not look at; the order stays."""
+        figures = {(figure.name, figure.against): figure for figure in self.figures}
+        figures |= {(figure.name, figure.against): figure for figure in other.figures}
+        tables = {table.title: table for table in [*self.tables, *other.tables]}
+        return Result([*figures.values()], [*tables.values()])
+
     @classmethod
     def load(cls, plain: dict[str, Any]) -> Result:
         """What `plain` gave."""

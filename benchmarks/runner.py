@@ -44,7 +44,7 @@ class Process:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._job} failed, see above")
+            sys.exit(f"{self._job} failed, see above")
         answer: Answer = json.loads(line)
         return answer
 

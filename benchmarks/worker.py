@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import signal
 import sys
 
 
 async def _main(target: str, arguments: str) -> None:
     module, _, name = target.partition(":")
-    answers = getattr(importlib.import_module(module), name)(**json.loads(arguments))
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{target} needs {error.name}: pip install --group bench")
+    answers = function(**json.loads(arguments))
     while sys.stdin.readline():  # blocks: between two answers nothing is measured
         answer = await anext(answers, None)
         print(json.dumps(answer), flush=True)
@@ -22,4 +27,5 @@ async def _main(target: str, arguments: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers end with their block
     asyncio.run(_main(*sys.argv[1:]))

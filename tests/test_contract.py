@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from redis import asyncio as redis
 
-from afk.messaging import Capabilities, InMemoryA2ADeliveryStore, SQLiteA2ADeliveryStore
+from afk.messaging import (
+    Capabilities,
+    InMemoryA2ADeliveryStore,
+    RedisA2ADeliveryStore,
+    SQLiteA2ADeliveryStore,
+)
 from afk.messaging.testing import CHECKS, Check, Subject
 
 
@@ -38,10 +45,47 @@ class SQLite(Subject):
         return SQLiteA2ADeliveryStore(self.folder / "mail.db", clock=clock or time.time)
 
 
-SUBJECTS = [Memory, SQLite]
+class Redis(Subject):
+    """Redis 7, synced every second."""
+
+    server = "redis_server"
+    capabilities = Capabilities(durability="process", shared=True, renews_when_blocked=True)
+
+    def __init__(self, folder: Path, url: str) -> None:
+        super().__init__(folder)
+        self._namespace = uuid.uuid4().hex
+        self._server = url
+        self.url = f"{url}?namespace={self._namespace}"
+
+    def store(self, clock: Callable[[], float] | None = None) -> RedisA2ADeliveryStore:
+        client = redis.Redis.from_url(self._server)
+        return RedisA2ADeliveryStore(client, namespace=self._namespace, clock=clock)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.__name__)
+class Valkey(Redis):
+    """Valkey 9, each write synced."""
+
+    server = "disk_server"
+    capabilities = Capabilities(durability="disk", shared=True, renews_when_blocked=True)
+
+
+class RedisCluster(Redis):
+    """A cluster of three: each check's namespace is on one of its nodes."""
+
+    server = "cluster"
+
+
+SUBJECTS = [Memory, SQLite, Redis, Valkey, RedisCluster]
+
+
+@pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.__name__)
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
+    kind = request.param
+    if not issubclass(kind, Redis):
+        return kind(tmp_path)
+    return kind(tmp_path, request.getfixturevalue(kind.server).url)
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_contract(check: Check, subject: type[Subject], tmp_path: Path) -> None:
-    await check(subject(tmp_path))
+async def test_contract(check: Check, subject: Subject) -> None:
+    await check(subject)

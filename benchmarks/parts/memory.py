@@ -6,7 +6,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from ..buses import fresh, payload, resident
 from ..figures import Figure, Goal, Result
@@ -36,8 +36,8 @@ def _cpu(code: str) -> float:
     return (usage.ru_utime + usage.ru_stime) * 1000
 
 
-def measure(quick: bool) -> Result:
-    """The weight of a message, then imports in turns with bare interpreters."""
+def measure(quick: bool, stores: Sequence[str]) -> Result:
+    """The weight of a message, then imports, in turns with bare interpreters; no store matters."""
     count = 50_000 if quick else 200_000
     weights = rounds({"memory": Job("parts.memory:weight", {"count": count})}, 3)["memory"]
     code = "import afk.messaging"

@@ -12,7 +12,7 @@ Backends are imported when first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .bus import InMemoryMessageBus, MessageBus, SQLiteMessageBus
+from .bus import InMemoryMessageBus, MessageBus, RedisMessageBus, SQLiteMessageBus
 from .connect import connect
 from .delivery import Delivery, Reject, Retry
 from .errors import (
@@ -38,10 +38,12 @@ from .trace import DeadLetter, Trace
 
 if TYPE_CHECKING:
     from .stores.memory import InMemoryA2ADeliveryStore as InMemoryA2ADeliveryStore
+    from .stores.redis import RedisA2ADeliveryStore as RedisA2ADeliveryStore
     from .stores.sqlite import SQLiteA2ADeliveryStore as SQLiteA2ADeliveryStore
 
 _LAZY = {
     "InMemoryA2ADeliveryStore": ".stores.memory",
+    "RedisA2ADeliveryStore": ".stores.redis",
     "SQLiteA2ADeliveryStore": ".stores.sqlite",
 }
 
@@ -67,6 +69,8 @@ __all__ = [
     "MessageBus",
     "MessagingError",
     "Receipt",
+    "RedisA2ADeliveryStore",
+    "RedisMessageBus",
     "Reject",
     "RequestFailedError",
     "RequestTimeoutError",

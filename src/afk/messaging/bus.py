@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self
@@ -145,6 +147,19 @@ async def bind(core: Core, name: str, *, ordered: bool, capacity: int | None) ->
     return box
 
 
+@contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """The block imports what the extra `name` installs; without it, that is said in one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("afk."):
+            raise
+        raise ConfigurationError(
+            f"{name} needs the package {error.name}: pip install 'afk-messaging[{name}]'"
+        ) from None
+
+
 class InMemoryMessageBus(MessageBus):
     """A bus in this process's memory; nothing survives it, and no other bus shares it.
 
@@ -177,5 +192,32 @@ class SQLiteMessageBus(MessageBus):
 
         store = SQLiteA2ADeliveryStore(
             path, durability=durability, namespace=namespace, patience=patience
+        )
+        super().__init__(store, **options)
+
+
+class RedisMessageBus(MessageBus):
+    """A bus on a Redis server, for agents on any number of machines.
+
+    client: a redis.asyncio.Redis or redis.Redis, also of a Sentinel or a Cluster. Its settings are
+    taken over; the bus makes connections of its own, and closes those. durability: what the server
+    is to give, by default what it says it gives; patience: seconds a call waits for the server
+    before it fails.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        durability: Durability | None = None,
+        namespace: str = "afk",
+        patience: float = 10.0,
+        **options: Any,
+    ) -> None:
+        with needs_extra("redis"):
+            from .stores.redis import RedisA2ADeliveryStore
+
+        store = RedisA2ADeliveryStore(
+            client, durability=durability, namespace=namespace, patience=patience
         )
         super().__init__(store, **options)

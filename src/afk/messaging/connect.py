@@ -9,11 +9,27 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from weakref import WeakKeyDictionary
 
-from .bus import InMemoryMessageBus, MessageBus, SQLiteMessageBus
+from .bus import (
+    InMemoryMessageBus,
+    MessageBus,
+    RedisMessageBus,
+    SQLiteMessageBus,
+    needs_extra,
+)
 from .errors import ConfigurationError
 from .store import A2ADeliveryStore
 
 ENVIRONMENT = "AFK_MESSAGING_URL"
+_REDIS = (
+    *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    *("redis+cluster", "rediss+cluster"),
+)
+_CONNECTION = (
+    *("db", "client_name", "sentinel_username", "sentinel_password"),
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+    *("ssl_cert_reqs", "ssl_check_hostname"),
+)
+"""What the query of a Redis URL may say of the connection, beside the options of every store."""
 _TEXT = ("namespace", "durability")
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "lease": float,
@@ -23,6 +39,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "capacity": int,
     "max_bytes": int,
     "max_hops": int,
+    "patience": float,
 }
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], A2ADeliveryStore]] = (
@@ -35,25 +52,33 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
 
     None: the environment's AFK_MESSAGING_URL, else `memory://`. `memory://` is private,
     `memory://name` shared within the event loop; `sqlite:///relative/path.db`,
-    `sqlite:////absolute/path.db`. Raises ConfigurationError for what it does not know.
+    `sqlite:////absolute/path.db`; `redis://host:6379/0`, `rediss://`, `unix:///path.sock`,
+    `redis+sentinel://host:26379,host:26379/service`, `redis+cluster://host:6379,host:6379`.
+    Raises ConfigurationError for what it does not know.
     """
     if url is None:
         url = os.environ.get(ENVIRONMENT) or "memory://"
     parts = urlsplit(url)
-    options = _query(parts.query) | options
+    own = _CONNECTION if parts.scheme in _REDIS else ()
+    options = _query(parts.query, own) | options
     if parts.scheme == "memory":
         return _memory(unquote(parts.netloc + parts.path), options)
     if parts.scheme == "sqlite":
         return SQLiteMessageBus(_path(url, parts.netloc, parts.path), **options)
+    if parts.scheme == "redis":
+        from redis.asyncio import Redis
+
+        return RedisMessageBus(Redis.from_url(url.partition("?")[0]), **options)
     raise ConfigurationError(
         f"{parts.scheme or url!r}: no such store; use memory://, memory://name or sqlite:///path"
     )
 
 
-def _query(query: str) -> dict[str, Any]:
+def _query(query: str, own: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The options of a URL. own: names that only this kind of store has."""
     options: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if name in _TEXT:
+        if name in _TEXT or name in own:
             options[name] = value
         elif name in _NUMBERS:
             try:
@@ -61,7 +86,7 @@ def _query(query: str) -> dict[str, Any]:
             except ValueError:
                 raise ConfigurationError(f"{name}: {value!r} is not a number") from None
         else:
-            known = [*_TEXT, *_NUMBERS]
+            known = [*_TEXT, *_NUMBERS, *own]
             near = difflib.get_close_matches(name, known)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise ConfigurationError(f"unknown option {name!r} in the URL; {hint}")
@@ -85,6 +110,18 @@ def _memory(name: str, options: dict[str, Any]) -> MessageBus:
     stores = _shared.setdefault(loop, {})
     store = stores.setdefault((name, namespace), InMemoryA2ADeliveryStore())
     return MessageBus(store, **options)
+
+
+def _redis(url: str, options: dict[str, Any]) -> MessageBus:
+    connection = {name: options.pop(name) for name in _CONNECTION if name in options}
+    with needs_extra("redis"):
+        from .stores.redis.url import place_at
+    return RedisMessageBus(place_at(url, connection), **options)
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    return url if "@" not in url else f"***@{url.rpartition('@')[2]}"
 
 
 def _path(url: str, host: str, path: str) -> str:

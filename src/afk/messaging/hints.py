@@ -23,6 +23,10 @@ class Bells:
         self._topics.setdefault(topic, OrderedDict())[bell] = None
         return bell
 
+    def count(self, topic: str) -> int:
+        """How many listen to a topic."""
+        return len(self._topics.get(topic, ()))
+
     def topics(self) -> list[str]:
         """What anyone listens to now."""
         return list(self._topics)

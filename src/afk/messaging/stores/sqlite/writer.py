@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from ...errors import ConfigurationError, MessagingError, StoreError
 from ...log import log
+from ..holding import Holdings
 from . import file
-from .holding import Holdings
 from .lock import LockFile
 from .session import Session
 from .step import Step

@@ -1,4 +1,4 @@
-"""The leases this process has promised to renew, for the writer thread alone."""
+"""The leases a process has promised to renew, for one thread alone."""
 
 from __future__ import annotations
 

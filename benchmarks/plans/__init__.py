@@ -1,0 +1,1 @@
+"""What is measured on each store: the library's workloads, their limits and peers, the goals."""

@@ -1,0 +1,3 @@
+"""The Redis store."""
+
+from .store import RedisA2ADeliveryStore as RedisA2ADeliveryStore

@@ -1,0 +1,158 @@
+"""From the port's values to what the scripts take, and back. Times in whole ms on this side."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from ...lifecycle import Again, Dead, Done, Outcome, parse_token, token_of
+from ...records import fingerprint, wire
+from ...store import Accepted, Box, Claim, Leased, Refusal, Send, Turn, Verdict
+
+FOREVER = 10**13
+"""ms; what is later than this is never, and still exact in Lua."""
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def ms(seconds: float) -> int:
+    """Whole milliseconds, one at least of what is not zero."""
+    return min(FOREVER, max(round(seconds * 1000), 1)) if seconds > 0 else 0
+
+
+def turns(given: tuple[Turn, ...], held: Any) -> tuple[Any, ...]:
+    """The arguments of put.lua. held: whether a token's lease is being renewed."""
+    packed = []
+    bodies: list[bytes] = []
+    for turn in given:
+        message_id, fence = _token(turn.token)
+        packed.append(
+            (
+                message_id,
+                fence,
+                _outcome(turn.outcome, turn.token in held),
+                False if turn.roster is None else turn.roster,
+                [_send(send) for send in turn.sends],
+            )
+        )
+        bodies += [wire(send.body) for send in turn.sends]
+    return _pack(packed), *bodies
+
+
+def _token(token: str | None) -> tuple[str | bool, int]:
+    if token is None:
+        return False, 0
+    try:
+        return parse_token(token)
+    except ValueError:
+        return "", -1  # no message has this id: its lease is lost
+
+
+def _outcome(outcome: Outcome | None, held: bool) -> tuple[Any, ...] | bool:
+    if outcome is None:
+        return False
+    if isinstance(outcome, Done):
+        return ("done",)
+    if isinstance(outcome, Again):
+        return "again", ms(outcome.delay), _text(outcome.error), outcome.counts
+    if isinstance(outcome, Dead):
+        return "dead", outcome.reason, _text(outcome.error)
+    return "extend", ms(outcome.seconds), held and outcome.hold is None
+
+
+def _text(text: str) -> str:
+    """An exception's text may hold what is no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _send(send: Send) -> tuple[Any, ...]:
+    dead = send.dead
+    return (
+        send.id,
+        send.mailbox,
+        send.sender,
+        send.rank,
+        _or_false(send.key),
+        send.compare,
+        ms(send.delay),
+        False if send.ttl is None else ms(send.ttl),
+        send.thread,
+        _or_false(send.chain),
+        send.awaited,
+        _or_false(send.answers),
+        send.alone,
+        False if dead is None else (dead[0], _text(dead[1])),
+        ms(send.retention),
+        ms(send.history),
+        min(send.history_max, FOREVER),
+        fingerprint(send.body).hex(),
+    )
+
+
+def _or_false(text: str | None) -> str | bool:
+    return False if text is None else text
+
+
+def verdict(answer: list[Any]) -> Verdict | None:
+    """One turn's; None if it must be asked again."""
+    code, *rest = answer
+    if code == 2:
+        return None
+    if code == 1:
+        kind, mailbox, message_id, limit = rest
+        return Verdict(
+            Refusal(
+                cast("Any", kind.decode()), mailbox.decode(), message_id.decode(), int(limit or 0)
+            )
+        )
+    accepted = [
+        Accepted(message_id.decode(), how == b"duplicate", how == b"ignored")
+        for message_id, how in zip(rest[::2], rest[1::2], strict=True)
+    ]
+    return Verdict(None, tuple(accepted))
+
+
+def claim(request: Claim, waiters: int) -> tuple[Any, ...]:
+    """The arguments of claim.lua."""
+    policy = request.policy
+    return (
+        request.mailbox,
+        request.limit,
+        ms(request.lease),
+        policy.max_attempts,
+        ms(policy.base),
+        float(policy.factor),
+        ms(policy.cap),
+        policy.jitter,
+        request.chance,
+        waiters,
+    )
+
+
+def leased(mailbox: str, taken: list[Any]) -> tuple[Leased, ...]:
+    """What claim.lua took."""
+    return tuple(
+        [
+            Leased(
+                token=token_of(message_id.decode(), fence),
+                id=message_id.decode(),
+                mailbox=mailbox,
+                body=body,
+                attempt=attempt,
+                redrives=redrives,
+            )
+            for message_id, fence, attempt, redrives, body in taken
+        ]
+    )
+
+
+def box(name: str, values: list[bytes]) -> Box:
+    """A mailbox as it was created."""
+    ordered, capacity, max_bytes = values
+    return Box(name=name, ordered=ordered == b"1", capacity=int(capacity), max_bytes=int(max_bytes))
+
+
+def texts(answer: list[bytes]) -> tuple[str, ...]:
+    """Ids or topics."""
+    return tuple([text.decode() for text in answer])

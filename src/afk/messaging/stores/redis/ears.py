@@ -1,0 +1,107 @@
+"""Hearing of what other processes did, and of what time brings: one connection, whoever waits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from ...hints import Bells
+from ...lifecycle import RetryPolicy
+from .faults import code_of, moved_to
+from .place import Place
+
+BLOCK_SECONDS = 20
+SILENT_SECONDS = 10.0
+"""Beyond the time it may block, a server that says nothing is gone."""
+AT_ONCE = 1000
+BACKOFF = RetryPolicy(base=0.1, cap=2.0)
+DUE = "due:"
+
+
+class Ears:
+    """Waits on this process's wake-up list, and for the time when something is due.
+
+    look: lets time pass, and has the news told.
+    """
+
+    def __init__(self, place: Place, list_key: str, bells: Bells, look: Callable[[], None]) -> None:
+        self._place = place
+        self._key = list_key
+        self._bells = bells
+        self._look = look
+        self._loop = asyncio.get_running_loop()
+        self._due = float("inf")
+        self._alarm: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    def awake(self) -> None:
+        """Someone waits."""
+        if self._listening is None:
+            self._listening = self._loop.create_task(self._listen())
+
+    async def close(self) -> None:
+        """Hear no more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+
+    def told(self, topics: tuple[str, ...]) -> None:
+        """Pass news on to who waits for it."""
+        for topic in topics:
+            if topic.startswith(DUE):
+                self.expect(int(topic[len(DUE) :]) / 1000)
+            else:
+                self._bells.ring(topic)
+
+    def expect(self, seconds: float) -> None:
+        """Something is due then: look at that time, if anyone waits."""
+        at = self._loop.time() + seconds
+        if at < self._due:
+            self._due = at
+            if self._alarm is not None:
+                self._alarm.cancel()
+            # A moment later, as both sides round to whole ms.
+            self._alarm = self._loop.call_later(min(seconds + 0.001, 86_400.0), self._ring_out)
+
+    def _ring_out(self) -> None:
+        self._alarm, self._due = None, float("inf")
+        if self._bells:
+            self._look()
+
+    async def _listen(self) -> None:
+        failures = 0
+        while True:
+            connection: AbstractConnection | None = None
+            try:
+                connection = await self._place.connect()
+                for topic in self._bells.topics():  # what was told meanwhile is lost
+                    self._bells.ring(topic)
+                while True:
+                    await self._hear(connection)
+                    failures = 0
+            except (RedisError, OSError) as error:
+                if isinstance(error, RedisError) and code_of(error) == "MOVED":
+                    self._place.redirect(moved_to(error))
+                failures += 1
+            finally:
+                if connection is not None:
+                    await connection.disconnect(nowait=True)
+            await asyncio.sleep(BACKOFF.delay(failures, random.random()))
+
+    async def _hear(self, connection: AbstractConnection) -> None:
+        """All that is on the list, then whatever comes next."""
+        calls = (("LPOP", self._key, AT_ONCE), ("BLPOP", self._key, BLOCK_SECONDS))
+        await connection.send_packed_command(connection.pack_commands(calls), check_health=False)
+        async with asyncio.timeout(SILENT_SECONDS):
+            waiting = await connection.read_response()
+        self.told(tuple([topic.decode() for topic in waiting or ()]))
+        async with asyncio.timeout(BLOCK_SECONDS + SILENT_SECONDS):
+            popped = await connection.read_response()
+        if popped is not None:
+            self.told((popped[1].decode(),))

@@ -1,0 +1,130 @@
+"""Renews held leases from a thread of its own, which a blocked event loop does not stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ...errors import MessagingError
+from ...lifecycle import parse_token
+from ...log import log
+from ..holding import Holdings
+from .codec import ms
+from .link import Link
+
+PAUSE = 0.5
+"""Seconds until a renewal that failed is tried again."""
+
+
+class Keeper:
+    """The held leases of one store, and the thread that renews them.
+
+    made: makes the thread's own link, inside the thread. call: the arguments of a script.
+    """
+
+    def __init__(self, made: Callable[[], Link], call: Callable[..., tuple[Any, ...]]) -> None:
+        self._made = made
+        self._call = call
+        self._owner = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._holdings = Holdings()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event
+        self._next = float("inf")
+        self._stopped = False
+
+    def __contains__(self, token: object) -> bool:
+        return token in self._holdings
+
+    def hold(self, held: Iterable[tuple[str, float, float]]) -> None:
+        """Renew each (token, lease, seconds in all) from now on."""
+        with self._lock:
+            self._holdings.apply(held, ())
+            wait = self._holdings.wait()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._main, name="afk-redis keeper", daemon=True)
+            self._thread.start()
+        elif wait is not None and self._owner.time() + wait < self._next:
+            self._nudge()
+
+    def release(self, token: str) -> None:
+        """Renew it no more."""
+        if token in self._holdings:
+            with self._lock:
+                self._holdings.apply((), (token,))
+
+    async def close(self) -> None:
+        """End the thread."""
+        self._stopped = True
+        if self._thread is not None:
+            self._nudge()
+            await asyncio.to_thread(self._thread.join)
+
+    def _nudge(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(self._wake.set)
+            except RuntimeError:
+                return  # it has just ended
+
+    # -- in the thread -------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._keep())
+        except Exception:  # noqa: BLE001 - it must be known that the thread is gone
+            log.exception("leases are not renewed any more")
+
+    async def _keep(self) -> None:
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        link: Link | None = None
+        try:
+            while not self._stopped and not self._owner.is_closed():
+                due, wait = self._due()
+                try:
+                    if due:
+                        link = link or await self._opened()
+                        await self._renew(link, due)
+                except MessagingError as error:
+                    log.warning("leases could not be renewed, trying again: %s", error)
+                    wait = PAUSE
+                await self._sleep(wait)
+        finally:
+            if link is not None:
+                await link.close()
+
+    async def _opened(self) -> Link:
+        link = self._made()
+        await link.open()
+        return link
+
+    def _due(self) -> tuple[list[tuple[str, float]], float | None]:
+        """What is to be renewed now, and when to look again."""
+        with self._lock:
+            return self._holdings.due(), self._holdings.wait()
+
+    async def _sleep(self, seconds: float | None) -> None:
+        # A look now and then at whether the process's own loop is still there.
+        self._next = self._owner.time() + (60.0 if seconds is None else seconds)
+        try:
+            async with asyncio.timeout(60.0 if seconds is None else seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _renew(self, link: Link, due: list[tuple[str, float]]) -> None:
+        args: list[Any] = []
+        tokens = {}
+        for token, seconds in due:
+            message_id, fence = parse_token(token)
+            tokens[message_id] = token
+            args += (message_id, fence, ms(seconds))
+        _, _, lost = await link.ask(self._call("renew", *args), repeatable=True)
+        for message_id in lost:
+            self.release(tokens[message_id.decode()])

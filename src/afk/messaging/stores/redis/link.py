@@ -1,0 +1,340 @@
+"""One connection, through which everything this process asks goes in its order, pipelined.
+
+What is asked within one tick of the event loop leaves in one write; answers are read as they
+come. A lost connection is made anew. What was not sent waits for that; what was sent, and is no
+mere look, has an unknown outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as LostError
+from redis.exceptions import RedisError
+
+from ...errors import ConfigurationError, MessagingError, StoreError, UsageError
+from ...lifecycle import RetryPolicy
+from ...log import log
+from .faults import PASSING, code_of, moved_to
+from .place import Place
+
+BACKOFF = RetryPolicy(base=0.05, cap=1.0, jitter="none")
+CLOSING_SECONDS = 2.0
+
+Args = tuple[Any, ...]
+Undo = Callable[[Any], Args | None]
+"""From the answer that nobody waits for any more to the call that undoes it, if one must."""
+
+
+class Call:
+    """One command on its way."""
+
+    __slots__ = ("args", "future", "repeatable", "sent", "since", "undo")
+
+    def __init__(
+        self,
+        args: Args,
+        future: asyncio.Future[Any],
+        since: float,
+        repeatable: bool,
+        undo: Undo | None,
+    ) -> None:
+        self.args = args
+        self.future = future
+        self.since = since
+        self.repeatable = repeatable
+        self.undo = undo
+        self.sent = False
+
+
+class Link:
+    """The way to the server.
+
+    greet: called with each new connection before anything else is sent. patience: seconds a
+    call waits before it fails. heard: called with every answer, and whether someone waits for it.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        greet: Callable[[AbstractConnection], Awaitable[None]],
+        patience: float,
+        heard: Callable[[Any, bool], None],
+    ) -> None:
+        self._heard = heard
+        self._place = place
+        self._greet = greet
+        self._patience = patience
+        self._pid = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self._outbox: deque[Call] = deque()
+        self._inflight: deque[Call] = deque()
+        self._again: list[Call] = []
+        self._undoing: set[Call] = set()
+        self._pending: dict[Call, None] = {}
+        self._watch: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._connection: AbstractConnection
+        self._failures = 0
+        self._trouble = "no connection yet"
+        self._reading: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._closed = False
+
+    # -- life ----------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, or say why not: StoreError, ConfigurationError."""
+        try:
+            async with asyncio.timeout(self._patience):
+                connection = await self._connect_first()
+        except TimeoutError:
+            raise StoreError(
+                f"{self._place.shown} cannot be reached within {self._patience} s"
+                f" ({self._trouble}); nothing was stored"
+            ) from None
+        self._connection = connection
+        self._running = asyncio.create_task(self._run())
+
+    async def _connect_first(self) -> AbstractConnection:
+        while True:
+            try:
+                return await self._connect()
+            except (RedisError, OSError) as error:
+                if code_of_any(error) not in PASSING:  # nobody there, or a password: said at once
+                    text = f"{self._place.shown} cannot be used: {self._trouble}"
+                    raise StoreError(f"{text}; nothing was stored") from error
+                await asyncio.sleep(BACKOFF.delay(self._failures, 0))
+
+    async def close(self) -> None:
+        """Let what is on its way arrive, then let go of the connection."""
+        if self._running is None or self._closed:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                while self._outbox or self._inflight:
+                    self._progress.clear()
+                    await self._progress.wait()
+        self._closed = True
+        self._running.cancel()
+        await asyncio.wait([self._running])
+        await self._connection.disconnect(nowait=True)
+        if self._watch is not None:
+            self._watch.cancel()
+        for call in list(self._pending):
+            self._fail(call, StoreError(f"{self._place.shown}: closed before it answered"))
+
+    # -- asking --------------------------------------------------------------------------
+
+    async def ask(self, args: Args, *, repeatable: bool = False, undo: Undo | None = None) -> Any:
+        """The server's answer. Cancelled, it is not sent if it was not yet; what it did is undone
+        before anything that is asked for later."""
+        call = self.submit(args, repeatable=repeatable, undo=undo)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            self._cancelled(call)
+            raise
+
+    def submit(self, args: Args, *, repeatable: bool = False, undo: Undo | None = None) -> Call:
+        """Put a call in line."""
+        if os.getpid() != self._pid:
+            raise UsageError("this bus was opened before a fork; connect again in the child")
+        if self._closed:
+            raise UsageError(f"{self._place.shown} is closed")
+        now = self._loop.time()
+        call = Call(args, self._loop.create_future(), now, repeatable, undo)
+        self._pending[call] = None
+        self._outbox.append(call)
+        self._wake.set()
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._patience, self._give_up)
+        return call
+
+    def _cancelled(self, call: Call) -> None:
+        self._pending.pop(call, None)
+        if not call.sent:
+            with contextlib.suppress(ValueError):
+                self._outbox.remove(call)
+        elif call.undo is not None:
+            if not call.future.cancelled():  # answered in the tick of the cancellation
+                if call.future.exception() is None:
+                    self._undo(call.undo, call.future.result())
+            elif call in self._inflight or call in self._again:
+                self._undoing.add(call)  # nothing is sent until this has been answered, and undone
+
+    def _undo(self, undo: Undo, answer: Any) -> None:
+        args = undo(answer)
+        if args is not None and not self._closed:
+            call = Call(args, self._loop.create_future(), self._loop.time(), False, None)
+            call.future.add_done_callback(_note_failure)
+            self._outbox.appendleft(call)
+            self._wake.set()
+
+    def _give_up(self) -> None:
+        """Fail what has waited too long; a connection that does not answer is let go."""
+        self._watch = None
+        now = self._loop.time()
+        for call in list(self._pending):
+            if now - call.since < self._patience:
+                self._watch = self._loop.call_at(call.since + self._patience, self._give_up)
+                return
+            if call.sent:
+                what = f"did not answer within {self._patience} s; the outcome is unknown"
+                if self._reading is not None:
+                    self._trouble = "it does not answer"
+                    self._reading.cancel()
+            else:
+                what = f"cannot be reached ({self._trouble}); nothing was stored"
+                with contextlib.suppress(ValueError):
+                    self._outbox.remove(call)
+            self._fail(call, StoreError(f"{self._place.shown} {what}"))
+
+    # -- the connection ------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            await self._exchange(self._connection)
+            self._connection = await self._reconnect()
+
+    async def _reconnect(self) -> AbstractConnection:
+        while True:
+            self._failures += 1
+            await asyncio.sleep(BACKOFF.delay(self._failures, 0))
+            try:
+                return await self._connect()
+            except (RedisError, OSError, ConfigurationError) as error:
+                log.warning("%s: not connected: %s", self._place.shown, error)
+
+    async def _connect(self) -> AbstractConnection:
+        connection = None
+        try:
+            connection = await self._place.connect()
+            await self._greet(connection)
+            return connection
+        except BaseException as error:
+            self._heed(error)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+            raise
+
+    def _heed(self, error: BaseException) -> None:
+        """What an error says of why, and where else to go."""
+        code = code_of_any(error)
+        self._trouble = PASSING.get(code, str(error) or type(error).__name__)
+        if code == "MOVED" and isinstance(error, RedisError):
+            self._place.redirect(moved_to(error))
+
+    async def _exchange(self, connection: AbstractConnection) -> None:
+        """Send and read until the connection is lost, or is to be made anew."""
+        self._reading = asyncio.create_task(self._read(connection))
+        self._reading.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not self._reading.done():
+                self._wake.clear()
+                if self._outbox and not self._again and not self._undoing:
+                    await self._send(connection)
+                else:
+                    await self._wake.wait()
+        except (RedisError, OSError) as error:
+            self._trouble = str(error)
+        finally:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+            await connection.disconnect(nowait=True)
+            self._lost()
+
+    async def _send(self, connection: AbstractConnection) -> None:
+        calls, self._outbox = self._outbox, deque()
+        for call in calls:
+            call.sent = True
+        self._inflight.extend(calls)
+        packed = connection.pack_commands([call.args for call in calls])
+        await connection.send_packed_command(packed, check_health=False)
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        try:
+            while not self._again or self._inflight:
+                answer: Any
+                try:
+                    answer = await connection.read_response(disconnect_on_error=False)
+                except LostError as error:
+                    if code_of(error) not in PASSING:
+                        raise
+                    answer = error
+                except RedisError as error:
+                    answer = error
+                self._answered(self._inflight.popleft(), answer)
+                self._progress.set()
+        except (LostError, OSError) as error:
+            self._trouble = str(error)
+
+    def _answered(self, call: Call, answer: Any) -> None:
+        if isinstance(answer, RedisError):
+            if code_of(answer) in PASSING:
+                self._heed(answer)
+                self._again.append(call)  # nothing was done; all that was sent is heard first
+                return
+            self._fail(call, _refusal(self._place.shown, answer))
+        else:
+            self._failures = 0
+            self._heard(answer, not call.future.done())
+        if not call.future.done():
+            self._pending.pop(call, None)
+            call.future.set_result(answer)
+        elif call.future.cancelled() and call.undo is not None:
+            self._undoing.discard(call)
+            self._wake.set()
+            if not isinstance(answer, RedisError):
+                self._undo(call.undo, answer)
+
+    def _lost(self) -> None:
+        """Sort what was under way when the connection went."""
+        unknown, self._inflight = self._inflight, deque()
+        again, self._again = self._again, []
+        self._undoing.clear()
+        self._progress.set()
+        for call in unknown:
+            if call.repeatable:
+                again.append(call)
+            else:
+                text = f"{self._place.shown} was lost ({self._trouble}); the outcome is unknown"
+                self._fail(call, StoreError(text))
+        for call in reversed(again):
+            if not call.future.done():
+                call.sent = False
+                self._outbox.appendleft(call)
+
+    def _fail(self, call: Call, error: MessagingError) -> None:
+        self._pending.pop(call, None)
+        if not call.future.done():
+            call.future.set_exception(error)
+
+
+def code_of_any(error: BaseException) -> str:
+    """The code of a server's refusal; '' for anything else."""
+    return code_of(error) if isinstance(error, RedisError) else ""
+
+
+def _refusal(shown: str, error: RedisError) -> StoreError:
+    code = code_of(error)
+    if code == "OOM":
+        return StoreError(f"{shown} is out of memory; nothing was stored")
+    if code == "AFKRESET":
+        return StoreError(
+            f"{shown} has lost this namespace: it was emptied, or is another server than before;"
+            " nothing was stored. Restart what uses it, so that its mailboxes are registered again"
+        )
+    return StoreError(f"{shown} refused: {error}")
+
+
+def _note_failure(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.warning("what was given back will come again when its lease ends: %s", error)

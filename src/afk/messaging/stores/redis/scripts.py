@@ -1,0 +1,24 @@
+"""The Lua scripts: each file of `lua/`, behind what all of them share."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+NAMES = ("put", "claim", "renew", "directory", "amend", "look", "counts")
+
+
+@cache
+def source(name: str) -> str:
+    """The text that the server runs."""
+    folder = files(__package__) / "lua"
+    common = "" if name == "enter" else (folder / "common.lua").read_text("utf-8")
+    return common + (folder / f"{name}.lua").read_text("utf-8")
+
+
+@cache
+def digest(name: str) -> str:
+    """What the server knows the script by."""
+    # SHA-1 is the protocol's; it guards nothing.
+    return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
