@@ -65,12 +65,11 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
         return _memory(unquote(parts.netloc + parts.path), options)
     if parts.scheme == "sqlite":
         return SQLiteMessageBus(_path(url, parts.netloc, parts.path), **options)
-    if parts.scheme == "redis":
-        from redis.asyncio import Redis
-
-        return RedisMessageBus(Redis.from_url(url.partition("?")[0]), **options)
+    if parts.scheme in _REDIS:
+        return _redis(url, options)
     raise ConfigurationError(
-        f"{parts.scheme or url!r}: no such store; use memory://, memory://name or sqlite:///path"
+        f"{parts.scheme or _shown(url)!r}: no such store; use memory://, memory://name,"
+        " sqlite:///path or redis://host"
     )
 
 

@@ -13,11 +13,11 @@ from msgspec.structs import replace
 
 from .errors import StoreError, UnknownAgentError, UsageError
 from .lifecycle import GIVE_BACK, RetryPolicy
-from .listening import Listening
+from .listening import Listening, in_time
 from .log import log
 from .obituaries import Obituaries
-from .records import Record
 from .refusals import error_of
+from .sending import Sent
 from .settings import Settings
 from .store import (
     FATE,
@@ -32,7 +32,6 @@ from .store import (
     Turn,
     Verdict,
 )
-from .views import LETTERS, View
 
 YIELD_EVERY = 64
 
@@ -136,14 +135,9 @@ class Core:
 
     # -- writing -------------------------------------------------------------------------
 
-    async def put(
-        self, turn: Turn, *, record: Record | None = None, view: View[Any] = LETTERS
-    ) -> Verdict:
-        """One turn, after what was to be settled later; a refusal is raised as its error.
-
-        record and view: the message that a StoreError tells the caller to send again.
-        """
-        verdict = await self.try_put(turn, record=record, view=view)
+    async def put(self, turn: Turn, sent: Sent | None = None) -> Verdict:
+        """One turn, after what was to be settled later; a refusal is raised as its error."""
+        verdict = await self.try_put(turn, sent)
         await self.insist(verdict)
         return verdict
 
@@ -165,22 +159,20 @@ class Core:
             if accepted.ignored:
                 log.warning("a second answer to a request was ignored: %s", accepted.id)
 
-    async def try_put(
-        self, turn: Turn, *, record: Record | None = None, view: View[Any] = LETTERS
-    ) -> Verdict:
+    async def try_put(self, turn: Turn, sent: Sent | None = None) -> Verdict:
         """One turn; a refusal is returned."""
         self._sent += len(turn.sends)
         if self._sent >= YIELD_EVERY:
             self._sent = 0
             await asyncio.sleep(0)  # a receiver beside a busy sender gets its turn
-        await self.enter()
         try:
-            [verdict] = await self._put(turn)
+            async with in_time(self.store, sent.deadline if sent else None):
+                await self.enter()
+                [verdict] = await self._put(turn)
         except StoreError as error:
-            if record is None:
+            if sent is None:
                 raise
-            message = view.read(record, "", None)
-            raise StoreError(str(error), message=message, key=record.key or record.id) from error
+            raise StoreError(str(error), message=sent.message, key=sent.key) from error
         self._note(verdict)
         return verdict
 
@@ -270,20 +262,22 @@ class Core:
             take=take,
         )
         if deadline is not None and deadline <= asyncio.get_running_loop().time():
-            return await self._claim(claim)
+            return await self._claim(claim, deadline)
         # The bell is hung before the store is asked: what comes in between is not missed.
-        await self.enter()
+        async with in_time(self.store, deadline):
+            await self.enter()
         with self.listening(MAIL + mailbox) as topic:
             while True:
-                leased = await self._claim(claim)
+                leased = await self._claim(claim, deadline)
                 if leased or not await topic.heard(deadline):
                     return leased
 
-    async def _claim(self, claim: Claim) -> tuple[Leased, ...]:
-        await self._before_read()
+    async def _claim(self, claim: Claim, deadline: float | None = None) -> tuple[Leased, ...]:
         self._claims += 1
         try:
-            batch = await self.store.claim(replace(claim, chance=random.random()))
+            async with in_time(self.store, deadline):
+                await self._before_read()
+                batch = await self.store.claim(replace(claim, chance=random.random()))
         except UnknownAgentError:
             raise await self.unknown(claim.mailbox) from None
         finally:
@@ -324,10 +318,12 @@ class Core:
         self, message_id: str, until: Callable[[Row | None], bool], deadline: float | None
     ) -> tuple[Row | None, bool]:
         """The message's row once `until` holds for it; (row, False) at the deadline."""
-        await self.enter()
+        async with in_time(self.store, deadline):
+            await self.enter()
         with self.listening(FATE + message_id) as topic:
             while True:
-                row = await self.row(message_id)
+                async with in_time(self.store, deadline):
+                    row = await self.row(message_id)
                 if until(row):
                     return row, True
                 if not await topic.heard(deadline):

@@ -27,10 +27,11 @@ from .lifecycle import (
     after_failure,
     sub_request_key,
 )
+from .listening import deadline_of
 from .messages import MessageType
 from .receipts import Receipt, request
 from .records import Record
-from .sending import Options, SendOptions, compose, following, to_send
+from .sending import Options, SendOptions, Sent, compose, following, to_send
 from .store import Leased, Send, TransactionalStore, Turn
 from .views import M, View
 
@@ -202,11 +203,13 @@ class Delivery(Generic[M]):
         record = self._compose(recipient, content, chosen, "request")
         ttl = timeout if chosen.ttl is None else chosen.ttl
         order = to_send(record, self._core.settings, ttl=ttl, delay=chosen.delay, compare=False)
-        verdict = await self._core.put(Turn(sends=(order,)), record=record, view=self._view)
+        end = deadline_of(timeout)
+        sent = Sent(record, self._view, end)
+        verdict = await self._core.put(Turn(sends=(order,)), sent)
         receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
         if receipt.duplicate:
             await self._revive(receipt.id)
-        return await request(receipt, timeout)
+        return await request(receipt, timeout, end)
 
     async def _revive(self, request_id: str) -> None:
         """Put a request of an earlier attempt back in its mailbox if it ended with no answer."""

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from .errors import StoreError
 from .store import A2ADeliveryStore, Bell
+
+GRACE = 0.9
+"""Seconds that a call may outlive its deadline, for a store that is slow to answer."""
 
 
 class Listening:
@@ -41,3 +47,16 @@ class Listening:
 def deadline_of(timeout: float | None) -> float | None:
     """The event loop's time `timeout` seconds from now; None waits for ever."""
     return None if timeout is None else asyncio.get_running_loop().time() + timeout
+
+
+@asynccontextmanager
+async def in_time(store: A2ADeliveryStore, deadline: float | None) -> AsyncIterator[None]:
+    """The block asks the store; StoreError if that takes much longer than the deadline."""
+    if deadline is None or not store.capabilities.shared:  # what is not shared does not keep us
+        yield
+        return
+    try:
+        async with asyncio.timeout_at(deadline + GRACE):
+            yield
+    except TimeoutError:
+        raise StoreError("the store did not answer in time; the outcome is unknown") from None

@@ -8,10 +8,11 @@ from .core import Core
 from .delivery import current
 from .errors import InvalidMessageError
 from .lifecycle import copy_id
+from .listening import deadline_of
 from .messages import BROADCAST
 from .receipts import Receipt, request
 from .records import Record
-from .sending import Options, following, to_send
+from .sending import Options, Sent, following, to_send
 from .store import Turn
 from .views import M, View
 
@@ -23,14 +24,20 @@ def _here(record: Record) -> Record:
 
 
 async def post(
-    core: Core, view: View[M], record: Record, *, ttl: float | None = None, delay: float = 0.0
+    core: Core,
+    view: View[M],
+    record: Record,
+    *,
+    ttl: float | None = None,
+    delay: float = 0.0,
+    deadline: float | None = None,
 ) -> Receipt[M]:
     """Store one message; its receipt."""
     if record.recipient == BROADCAST:
         raise InvalidMessageError("recipient: '*' is for broadcast(); deliver() takes one agent")
     record = _here(record)
     order = to_send(record, core.settings, ttl=ttl, delay=delay)
-    verdict = await core.put(Turn(sends=(order,)), record=record, view=view)
+    verdict = await core.put(Turn(sends=(order,)), Sent(record, view, deadline))
     return Receipt(core, view, record, verdict.accepted[0])
 
 
@@ -38,8 +45,9 @@ async def ask(core: Core, view: View[M], record: Record, timeout: float, options
     """Store a request and wait for its answer; its ttl is the timeout unless given."""
     record = replace(record, kind="request", awaited=True)
     ttl = timeout if options.ttl is None else options.ttl
-    receipt = await post(core, view, record, ttl=ttl, delay=options.delay)
-    return await request(receipt, timeout)
+    end = deadline_of(timeout)
+    receipt = await post(core, view, record, ttl=ttl, delay=options.delay, deadline=end)
+    return await request(receipt, timeout, end)
 
 
 async def post_copies(
@@ -65,7 +73,7 @@ async def post_copies(
             for name, copy in copies.items()
         )
         turn = Turn(sends=sends, roster=roster.version)
-        verdict = await core.try_put(turn, record=record, view=view)
+        verdict = await core.try_put(turn, Sent(record, view))
         if verdict.refusal is None or verdict.refusal.kind != "roster":
             break  # else someone joined or left meanwhile: look again
     await core.insist(verdict)

@@ -49,7 +49,11 @@ class Receipt(Generic[M]):
 
         RequestTimeoutError after `timeout` seconds, RequestFailedError if it is dead or gone.
         """
-        row, over = await self._core.fate(self.id, _answered, deadline_of(timeout))
+        return await self.result_by(deadline_of(timeout), timeout)
+
+    async def result_by(self, deadline: float | None, timeout: float | None) -> M:
+        """The same, by the event loop's time `deadline`, which is `timeout` s after the start."""
+        row, over = await self._core.fate(self.id, _answered, deadline)
         if row is not None and row.answer is not None:
             answer = decode(row.answer)
             return self._view.read(answer, answer.recipient, None)
@@ -79,10 +83,10 @@ def _answered(row: Row | None) -> bool:
     return row is None or row.answer is not None or row.state in ("dead", "cancelled")
 
 
-async def request(receipt: Receipt[M], timeout: float) -> M:
-    """The answer to a request just sent, within `timeout` seconds of now."""
+async def request(receipt: Receipt[M], timeout: float, deadline: float | None) -> M:
+    """The answer to a request, by the deadline, which is `timeout` s after it was made."""
     try:
-        return await receipt.result(timeout)
+        return await receipt.result_by(deadline, timeout)
     except RequestFailedError as error:
         if error.reason == "expired":  # its ttl is the timeout: nobody took it in time
             raise RequestTimeoutError(

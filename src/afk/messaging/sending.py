@@ -14,6 +14,7 @@ from .messages import AgentMessage, Context, MessageType, Priority
 from .records import Record, letter_record, priority_rank
 from .settings import Settings
 from .store import Send
+from .views import View
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -38,6 +39,24 @@ class SendOptions(TypedDict, total=False):
     ttl: float | None
     delay: float
     thread_id: str
+
+
+class Sent(Struct, frozen=True):
+    """What a StoreError tells the caller to send again, and the caller's deadline, if any."""
+
+    record: Record
+    view: View[Any]
+    deadline: float | None = None
+
+    @property
+    def message(self) -> Any:
+        """The message as it was sent."""
+        return self.view.read(self.record, "", None)
+
+    @property
+    def key(self) -> str:
+        """What it is known by."""
+        return self.record.key or self.record.id
 
 
 def compose(
