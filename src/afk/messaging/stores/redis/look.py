@@ -59,6 +59,17 @@ class Found:
         return None if value is None else int(value) / 1000
 
     @property
+    def rank(self) -> int:
+        """Its place among priorities; what is normal is not written."""
+        rank = self.number("rank")
+        return 2 if rank is None else rank
+
+    @property
+    def place(self) -> int:
+        """Its place in the order of acceptance."""
+        return self.number("place") or 0
+
+    @property
     def gone(self) -> bool:
         """Whether nothing covers it any more: the next write lets go of it."""
         gone = self.number("gone")
@@ -146,7 +157,7 @@ async def _by_index(look: Look, query: Query) -> AsyncIterator[Found]:
         now, rows = await look("ids", 0, query.chain)
         root = Found(rows[0], now) if rows else None
     async for found in _all(look, _index(query), _cursor(query)):
-        if root is not None and (root.number("place") or 0) <= (found.number("place") or 0):
+        if root is not None and root.place <= found.place:
             if root.id != found.id:
                 yield root
             root = None
@@ -190,17 +201,17 @@ async def _as_delivered(
     if not ordered and limit is not None:
         now, rows = await look("line", mailbox, limit)
         line = [Found(values, now) for values in rows]
-        line.sort(key=lambda found: (found.number("rank"), found.number("place")))
+        line.sort(key=lambda found: (found.rank, found.place))
         for found in line:
             yield found
         return
     waiting = {
-        found.number("place") or 0: found
+        found.place: found
         async for found in _all(look, (f"open:{mailbox}", "place"), bodies=False)
         if found.state == "pending"
     }
     places = delivery_order(
-        (found.number("rank") or 0, place, found.text("thread") if found.raw("threaded") else "")
+        (found.rank, place, found.text("thread") if found.raw("threaded") else "")
         for place, found in waiting.items()
     )
     ids = tuple(waiting[place].id for place in places[:limit])

@@ -7,7 +7,7 @@
 
 local function cancel(r)
   if not waits(r) then return false end
-  finish(r, 'cancelled')
+  finish(r, 'cancelled', nil, r.error)
   return true
 end
 
@@ -51,8 +51,7 @@ local function discard(r)
   if r.state ~= 'dead' then return false end
   alive(r)
   call('HDEL', P .. 'msg:' .. r.id, 'body')
-  write(r, 'state', 'cancelled', 'settled', now)
-  ended_as(r, 'cancelled')
+  ended_as(r, 'cancelled', nil, false, { 'state', 'cancelled', 'settled', now })
   return true
 end
 

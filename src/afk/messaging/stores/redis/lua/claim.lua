@@ -29,55 +29,60 @@ end
 local taken = {}
 
 local function grant(id)
-  local r = load(id)
-  if not r then return end
-  local body, redrives, leased =
-    unpack(call('HMGET', P .. 'msg:' .. id, 'body', 'redrives', 'leased'))
-  local attempt, fence = r.attempt + 1, r.fence + 1
+  local v = call('HMGET', P .. 'msg:' .. id, 'body', 'redrives', 'leased', 'attempt', 'fence', 'ends', 'place')
+  if not v[7] then return end
+  local r = { id = id, mailbox = name, ends = tonumber(v[6]) }
+  local attempt, fence = (tonumber(v[4]) or 0) + 1, (tonumber(v[5]) or 0) + 1
   local last = attempt >= tonumber(ARGV[7])
   r.backoff = last and 0 or delay(attempt, #taken)
-  write(r, 'attempt', attempt, 'fence', fence, 'last', last and 1 or 0, 'backoff', r.backoff,
-    'leased', leased or now)
-  r.state = 'taken' -- out of its line already
-  lease(r, now + tonumber(ARGV[6]))
-  taken[#taken + 1] = { id, fence, attempt, tonumber(redrives) or 0, body or '' }
+  lease(r, now + tonumber(ARGV[6]), 'attempt', attempt, 'fence', fence, 'last', last and 1 or 0,
+    'backoff', r.backoff, 'leased', v[3] or now)
+  taken[#taken + 1] = { id, fence, attempt, tonumber(v[2]) or 0, v[1] or '' }
 end
 
-local function take_from(priority)
-  local mail, back = P .. 'mail:' .. name .. ':' .. priority, P .. 'back:' .. name .. ':' .. priority
+local function place(id)
+  return tonumber(call('HGET', P .. 'msg:' .. id, 'place')) or 0
+end
+
+local function take_from(rank)
+  local mail, back = P .. 'mail:' .. name .. ':' .. PRIORITY[rank], P .. 'back:' .. name .. ':' .. PRIORITY[rank]
   while #taken < limit do
-    local fresh, old = call('LINDEX', mail, 0), call('ZRANGE', back, 0, 0, 'WITHSCORES')
-    local id = old[1]
-    if fresh and (not id or tonumber(call('HGET', P .. 'msg:' .. fresh, 'place') or 0) < tonumber(old[2])) then
-      id = fresh
-      call('LPOP', mail)
-    elseif id then
+    local id, before = unpack(call('ZRANGE', back, 0, 0, 'WITHSCORES'))
+    local fresh = id and call('LINDEX', mail, 0)
+    if id and not (fresh and place(fresh) < tonumber(before)) then
       call('ZREM', back, id)
     else
-      return
+      id = call('LPOP', mail)
+      if not id then return end
     end
     grant(id)
   end
 end
 
-local function waiting() -- whether more is ready
-  for rank = 0, 3 do
-    local at = name .. ':' .. PRIORITY[rank]
-    if call('EXISTS', P .. 'mail:' .. at, P .. 'back:' .. at) > 0 then return true end
+local function any(first, last) -- whether something of these ranks is ready
+  local keys = {}
+  for rank = first, last do
+    keys[#keys + 1] = P .. 'mail:' .. name .. ':' .. PRIORITY[rank]
+    keys[#keys + 1] = P .. 'back:' .. name .. ':' .. PRIORITY[rank]
   end
-  return false
+  return call('EXISTS', unpack(keys)) > 0
 end
 
-for rank = 0, 3 do take_from(PRIORITY[rank]) end
-forget(8 + 4 * limit)
+if limit > 0 and any(0, 1) then
+  take_from(0)
+  take_from(1)
+end
+take_from(2)
+take_from(3)
 
 local topic, own, due = 'mail:' .. name, nil, -1
-if waiters == '2' and #taken > 0 and waiting() then
+if waiters == '2' and #taken > 0 and any(0, 3) then
   own = topic -- the next of those who wait here is to look
 elseif waiters == '2' or (waiters == '1' and #taken == 0) then
   hear(topic)
 end
 if #taken == 0 then
+  forget(12)
   for _, set in ipairs({ 'due', 'expire' }) do
     local at = tonumber(call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2])
     if at then soon(at) end

@@ -20,11 +20,11 @@ if not now then
 end
 
 local META = P .. 'meta'
-local epoch, roster, alarm = unpack(call('HMGET', META, 'epoch', 'roster', 'alarm'))
+local epoch, roster, alarm, ended = unpack(call('HMGET', META, 'epoch', 'roster', 'alarm', 'ended'))
 if epoch ~= ARGV[2] then
   return redis.error_reply('AFKRESET another epoch')
 end
-roster, alarm = tonumber(roster) or 0, tonumber(alarm)
+roster, alarm, ended = tonumber(roster) or 0, tonumber(alarm), tonumber(ended) or 0
 
 local PRIORITY = { [0] = 'urgent', 'high', 'normal', 'low' }
 local HEARING = 90000 -- ms an ear, a wake-up list or a waiting process is remembered
@@ -36,18 +36,18 @@ local died, topics, soonest = {}, {}, nil
 
 local FIELDS = {
   'mailbox', 'state', 'place', 'rank', 'fence', 'attempt', 'last', 'lease', 'backoff', 'threaded',
-  'thread', 'ends', 'error', 'kept', 'history', 'retention', 'most', 'awaited', 'answer',
+  'thread', 'ends', 'error', 'kept', 'keep', 'awaited', 'answer',
 }
 
 local function load(id)
   local v = call('HMGET', P .. 'msg:' .. id, unpack(FIELDS))
   if not v[1] then return nil end
   return {
-    id = id, mailbox = v[1], state = v[2], place = tonumber(v[3]), rank = tonumber(v[4]),
-    fence = tonumber(v[5]), attempt = tonumber(v[6]), last = v[7] == '1', lease = tonumber(v[8]) or 0,
-    backoff = tonumber(v[9]) or 0, thread = v[10] == '1' and v[11], ends = tonumber(v[12]),
-    error = v[13] or '', kept = v[14] == '1', history = tonumber(v[15]),
-    retention = tonumber(v[16]), most = tonumber(v[17]), awaited = v[18] == '1', answer = v[19],
+    id = id, mailbox = v[1], state = v[2], place = tonumber(v[3]), rank = tonumber(v[4]) or 2,
+    fence = tonumber(v[5]) or 0, attempt = tonumber(v[6]) or 0, last = v[7] == '1',
+    lease = tonumber(v[8]) or 0, backoff = tonumber(v[9]) or 0, thread = v[10] == '1' and v[11],
+    ends = tonumber(v[12]), error = v[13] or '', kept = v[14] == '1', keep = v[15],
+    awaited = v[16] == '1', answer = v[17],
   }
 end
 
@@ -103,39 +103,56 @@ local function ready(r) -- at its old place, unless others of its thread come fi
   end
 end
 
--- how long what ended is kept: `lifecycle.keeping`
-local function keep(r, state, reason, answer)
-  if state == 'dead' and reason ~= 'expired' then return nil end
-  if answer or state == 'dead' then return now + r.retention, now + r.retention end
-  local body = now + r.history
-  return body, r.kept and math.max(body, now + r.retention) or body
+-- history, retention (ms) and history_max, as the sender stamped them
+local function stamped(r)
+  local history, retention, most = string.match(r.keep, '(%d+) (%d+) (%d+)')
+  return tonumber(history), tonumber(retention), tonumber(most)
 end
 
-local function ended_as(r, state, reason, answer) -- counted, kept for a while, and made known
-  local number = call('HINCRBY', META, 'ended', 1)
+-- When the body of what ends now goes, and when all of it; nil if it stays: `lifecycle.keeping`.
+-- Third: how many may end until its body goes, whenever that is.
+local function keep(r, state, reason, answer)
+  if state == 'dead' and reason ~= 'expired' then return nil end
+  local history, retention, most = stamped(r)
+  if answer or state == 'dead' then return now + retention, now + retention end
+  local body = now + history
+  return body, r.kept and math.max(body, now + retention) or body, most
+end
+
+-- Counted, kept for a while, and made known. fields: what else is to be written, with that.
+local function ended_as(r, state, reason, answer, fields)
+  local function set(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  ended = call('HINCRBY', META, 'ended', 1)
   topics['fate:' .. r.id] = true
   if state == 'dead' then
     died[#died + 1] = r.id
-    call('ZADD', P .. 'dead', number, r.id)
-    call('ZADD', P .. 'dead:' .. r.mailbox, number, r.id)
-    write(r, 'ended', number)
+    call('ZADD', P .. 'dead', ended, r.id)
+    call('ZADD', P .. 'dead:' .. r.mailbox, ended, r.id)
+    set('ended', ended)
   end
-  local fades, gone = keep(r, state, reason, answer)
+  local fades, gone, most = keep(r, state, reason, answer)
   if fades then
-    write(r, 'fades', fades, 'gone', gone)
+    set('fades', fades)
+    set('gone', gone)
     call('ZADD', P .. 'fade', fades, r.id)
-    if state ~= 'dead' and not answer then call('ZADD', P .. 'trim', number + r.most, r.id) end
+    if most then call('ZADD', P .. 'trim', ended + most, r.id) end
   end
+  write(r, unpack(fields))
 end
 
 local function finish(r, state, reason, err) -- every way an open message ends
   withdraw(r)
   call('ZREM', P .. 'open:' .. r.mailbox, r.id)
   if r.ends and r.state ~= 'leased' then call('ZREM', P .. 'expire', r.id) end
-  write(r, 'state', state, 'settled', now, 'fence', r.fence + 1)
-  if reason then write(r, 'reason', reason) end
-  if err and err ~= '' then write(r, 'error', err) end
-  ended_as(r, state, reason)
+  local fields = { 'state', state, 'settled', now, 'fence', r.fence + 1, 'error', err or '' }
+  if reason then
+    fields[#fields + 1] = 'reason'
+    fields[#fields + 1] = reason
+  end
+  ended_as(r, state, reason, false, fields)
   if r.thread then
     call('ZREM', thread(r), r.id)
     local id = first_of_thread(r)
@@ -169,13 +186,13 @@ local function line_up(r, due) -- an open message is ready once due; or it ends
   write(r, 'state', r.state, 'due', due, 'fence', r.fence, 'attempt', r.attempt, 'error', r.error)
 end
 
-local function lease(r, till) -- in someone's hands until then
-  withdraw(r)
+-- In someone's hands until then; it has left its line. Further fields are written with that.
+local function lease(r, till, ...)
   if r.ends and r.state ~= 'leased' then call('ZREM', P .. 'expire', r.id) end
   local due = till + r.backoff
   if r.ends then due = math.min(due, math.max(till, r.ends)) end -- past its ttl nothing waits
   r.state = 'leased'
-  write(r, 'state', 'leased', 'lease', till, 'due', due)
+  write(r, 'state', 'leased', 'lease', till, 'due', due, ...)
   call('ZADD', P .. 'due', due, r.id)
   call('ZADD', P .. 'leased:' .. r.mailbox, till, r.id)
   soon(due)
@@ -205,7 +222,7 @@ local function pass_time(spare)
     if id ~= spare then
       left = left - 1
       local r = load(id)
-      if r then finish(r, 'dead', 'expired') else call('ZREM', P .. 'expire', id) end
+      if r then finish(r, 'dead', 'expired', r.error) else call('ZREM', P .. 'expire', id) end
     end
   end
   return false
@@ -231,7 +248,6 @@ local function fade(id) -- its body goes; of what has no key and is no request o
 end
 
 local function forget(most) -- what history and retention no longer cover, so many at most
-  local ended = call('HGET', META, 'ended') or '0'
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'trim', '-inf', ended, 'LIMIT', 0, most)) do
     fade(id)
   end

@@ -87,12 +87,13 @@ end
 local function settle(r, outcome)
   local kind = outcome[1]
   if kind == 'done' then
-    finish(r, 'done')
+    finish(r, 'done', nil, r.error)
   elseif kind == 'dead' then
     finish(r, 'dead', outcome[2], outcome[3] ~= '' and outcome[3] or r.error)
   elseif kind == 'extend' then
     local till = now + outcome[2]
     -- What is held stays held: an earlier end would be put off by the next renewal.
+    if r.state ~= 'leased' then withdraw(r) end
     lease(r, outcome[3] and math.max(till, r.lease) or till)
   else
     r.fence = r.fence + 1
@@ -128,22 +129,27 @@ local function store(s)
     id = s.id, mailbox = s.mailbox, rank = s.rank, place = place, fence = 0,
     thread = s.ordered and s.thread ~= '' and s.thread, ends = s.ttl and now + s.ttl,
     due = s.delay > 0 and now + s.delay or 0, state = s.kind == 'answer' and 'done' or s.kind,
-    history = s.history, retention = s.retention, most = s.most,
+    keep = s.history .. ' ' .. s.retention .. ' ' .. s.most,
     kept = s.key or s.awaited or s.kind == 'answer',
   }
   local request = s.kind == 'answer' and load(s.answers)
-  if request then r.retention = math.max(r.retention, request.retention) end
+  if request then -- as long as who asked counts on it
+    local _, retention = stamped(request)
+    s.retention = math.max(s.retention, retention)
+    r.keep = s.history .. ' ' .. s.retention .. ' ' .. s.most
+  end
   if s.kind == 'mail' then admit(r) end
-  write(r, 'body', s.body, 'mailbox', s.mailbox, 'sender', s.sender, 'rank', s.rank,
-    'place', place, 'state', r.state, 'accepted', now, 'fence', 0, 'attempt', 0, 'digest', s.digest,
-    'history', s.history, 'retention', r.retention, 'most', s.most)
-  local extra = {}
+  local fields = {
+    'body', s.body, 'mailbox', s.mailbox, 'sender', s.sender, 'place', place, 'state', r.state,
+    'accepted', now, 'digest', s.digest, 'keep', r.keep,
+  }
   local function set(name, value)
     if value then
-      extra[#extra + 1] = name
-      extra[#extra + 1] = value
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
     end
   end
+  set('rank', s.rank ~= 2 and s.rank)
   set('key', s.key)
   set('chain', s.chain)
   set('thread', s.thread ~= '' and s.thread)
@@ -153,20 +159,21 @@ local function store(s)
   set('ends', r.ends)
   set('kept', r.kept and 1)
   set('awaited', s.awaited and not request and 1)
-  if s.kind ~= 'mail' then set('settled', now) end
-  if s.kind == 'dead' then
-    set('reason', s.dead[1])
-    set('error', s.dead[2])
+  if s.kind == 'mail' then
+    write(r, unpack(fields))
+  else
+    set('settled', now)
+    set('reason', s.kind == 'dead' and s.dead[1])
+    set('error', s.kind == 'dead' and s.dead[2])
+    ended_as(r, r.state, s.dead and s.dead[1], request, fields)
   end
-  if #extra > 0 then write(r, unpack(extra)) end
   call('ZADD', P .. 'accepted', place, s.id)
   if s.key then call('SET', s.name, s.id) end
   if s.chain then call('ZADD', P .. 'chain:' .. s.chain, place, s.id) end
-  if s.kind ~= 'mail' then ended_as(r, r.state, s.dead and s.dead[1], request) end
   if request then -- it must be found for as long as its result is kept
     write(request, 'answer', s.id)
     local gone = tonumber(call('HGET', P .. 'msg:' .. request.id, 'gone'))
-    if gone and gone < now + r.retention then write(request, 'gone', now + r.retention) end
+    if gone and gone < now + s.retention then write(request, 'gone', now + s.retention) end
     topics['fate:' .. request.id] = true
   end
 end
