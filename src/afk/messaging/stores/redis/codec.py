@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import Any, cast
 
 import msgspec
+from msgspec import Raw, Struct
 
 from ...lifecycle import Again, Dead, Done, Outcome, parse_token, token_of
 from ...records import fingerprint, wire
@@ -21,23 +23,40 @@ def ms(seconds: float) -> int:
     return min(FOREVER, max(round(seconds * 1000), 1)) if seconds > 0 else 0
 
 
-def turns(given: tuple[Turn, ...], held: Any) -> tuple[Any, ...]:
-    """The arguments of put.lua. held: whether a token's lease is being renewed."""
-    packed = []
+class Packed(Struct, frozen=True):
+    """Turns as put.lua takes them, and the bodies of their sends."""
+
+    turns: tuple[Raw, ...]
+    bodies: tuple[bytes, ...]
+
+
+def packed(turns: tuple[Turn, ...], held: Container[str]) -> Packed:
+    """Turns for put.lua. held: the tokens whose leases are being renewed."""
+    return Packed(
+        tuple([Raw(_pack(_turn(turn, held))) for turn in turns]),
+        tuple([wire(send.body) for turn in turns for send in turn.sends]),
+    )
+
+
+def joined(parts: Iterable[Packed]) -> tuple[Any, ...]:
+    """The arguments of put.lua for all of these, in order."""
+    turns: list[Raw] = []
     bodies: list[bytes] = []
-    for turn in given:
-        message_id, fence = _token(turn.token)
-        packed.append(
-            (
-                message_id,
-                fence,
-                _outcome(turn.outcome, turn.token in held),
-                False if turn.roster is None else turn.roster,
-                [_send(send) for send in turn.sends],
-            )
-        )
-        bodies += [wire(send.body) for send in turn.sends]
-    return _pack(packed), *bodies
+    for part in parts:
+        turns += part.turns
+        bodies += part.bodies
+    return _pack(turns), *bodies
+
+
+def _turn(turn: Turn, held: Container[str]) -> tuple[Any, ...]:
+    message_id, fence = _token(turn.token)
+    return (
+        message_id,
+        fence,
+        _outcome(turn.outcome, turn.token is not None and turn.token in held),
+        False if turn.roster is None else turn.roster,
+        [_send(send) for send in turn.sends],
+    )
 
 
 def _token(token: str | None) -> tuple[str | bool, int]:

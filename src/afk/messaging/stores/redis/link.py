@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostError
@@ -28,25 +28,36 @@ BACKOFF = RetryPolicy(base=0.05, cap=1.0, jitter="none")
 CLOSING_SECONDS = 2.0
 
 Args = tuple[Any, ...]
+Lazy = Callable[[], Args]
+"""Arguments that are put together when the call is sent."""
 Undo = Callable[[Any], Args | None]
 """From the answer that nobody waits for any more to the call that undoes it, if one must."""
+
+
+class Waiter(Protocol):
+    """Who waits for an answer: a future, or several as one."""
+
+    def done(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
 
 
 class Call:
     """One command on its way."""
 
-    __slots__ = ("args", "future", "repeatable", "sent", "since", "undo")
+    __slots__ = ("args", "repeatable", "sent", "since", "undo", "waiter")
 
     def __init__(
         self,
-        args: Args,
-        future: asyncio.Future[Any],
+        args: Args | Lazy,
+        waiter: Waiter,
         since: float,
         repeatable: bool,
         undo: Undo | None,
     ) -> None:
         self.args = args
-        self.future = future
+        self.waiter = waiter
         self.since = since
         self.repeatable = repeatable
         self.undo = undo
@@ -136,21 +147,28 @@ class Link:
     async def ask(self, args: Args, *, repeatable: bool = False, undo: Undo | None = None) -> Any:
         """The server's answer. Cancelled, it is not sent if it was not yet; what it did is undone
         before anything that is asked for later."""
-        call = self.submit(args, repeatable=repeatable, undo=undo)
+        future = self._loop.create_future()
+        call = self.submit(args, future, repeatable=repeatable, undo=undo)
         try:
-            return await call.future
+            return await future
         except asyncio.CancelledError:
-            self._cancelled(call)
+            self._cancelled(call, future)
             raise
 
-    def submit(self, args: Args, *, repeatable: bool = False, undo: Undo | None = None) -> Call:
+    def submit(
+        self,
+        args: Args | Lazy,
+        waiter: Waiter,
+        *,
+        repeatable: bool = False,
+        undo: Undo | None = None,
+    ) -> Call:
         """Put a call in line."""
         if os.getpid() != self._pid:
             raise UsageError("this bus was opened before a fork; connect again in the child")
         if self._closed:
             raise UsageError(f"{self._place.shown} is closed")
-        now = self._loop.time()
-        call = Call(args, self._loop.create_future(), now, repeatable, undo)
+        call = Call(args, waiter, self._loop.time(), repeatable, undo)
         self._pending[call] = None
         self._outbox.append(call)
         self._wake.set()
@@ -158,24 +176,29 @@ class Link:
             self._watch = self._loop.call_later(self._patience, self._give_up)
         return call
 
-    def _cancelled(self, call: Call) -> None:
+    @property
+    def last(self) -> Waiter | None:
+        """Who waits for the last call in line, if it has not been sent."""
+        return self._outbox[-1].waiter if self._outbox else None
+
+    def _cancelled(self, call: Call, future: asyncio.Future[Any]) -> None:
         self._pending.pop(call, None)
         if not call.sent:
             with contextlib.suppress(ValueError):
                 self._outbox.remove(call)
         elif call.undo is not None:
-            if not call.future.cancelled():  # answered in the tick of the cancellation
-                if call.future.exception() is None:
-                    self._undo(call.undo, call.future.result())
+            if not future.cancelled():  # answered in the tick of the cancellation
+                if future.exception() is None:
+                    self._undo(call.undo, future.result())
             elif call in self._inflight or call in self._again:
                 self._undoing.add(call)  # nothing is sent until this has been answered, and undone
 
     def _undo(self, undo: Undo, answer: Any) -> None:
         args = undo(answer)
         if args is not None and not self._closed:
-            call = Call(args, self._loop.create_future(), self._loop.time(), False, None)
-            call.future.add_done_callback(_note_failure)
-            self._outbox.appendleft(call)
+            future = self._loop.create_future()
+            future.add_done_callback(_note_failure)
+            self._outbox.appendleft(Call(args, future, self._loop.time(), False, None))
             self._wake.set()
 
     def _give_up(self) -> None:
@@ -252,11 +275,13 @@ class Link:
             self._lost()
 
     async def _send(self, connection: AbstractConnection) -> None:
-        calls, self._outbox = self._outbox, deque()
+        waiting, self._outbox = self._outbox, deque()
+        calls = [call for call in waiting if not call.waiter.cancelled()]
+        commands = [call.args() if callable(call.args) else call.args for call in calls]
         for call in calls:
             call.sent = True
         self._inflight.extend(calls)
-        packed = connection.pack_commands([call.args for call in calls])
+        packed = connection.pack_commands(commands)
         await connection.send_packed_command(packed, check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
@@ -285,11 +310,11 @@ class Link:
             self._fail(call, _refusal(self._place.shown, answer))
         else:
             self._failures = 0
-            self._heard(answer, not call.future.done())
-        if not call.future.done():
+            self._heard(answer, not call.waiter.done())
+        if not call.waiter.done():
             self._pending.pop(call, None)
-            call.future.set_result(answer)
-        elif call.future.cancelled() and call.undo is not None:
+            call.waiter.set_result(answer)
+        elif call.waiter.cancelled() and call.undo is not None:
             self._undoing.discard(call)
             self._wake.set()
             if not isinstance(answer, RedisError):
@@ -308,14 +333,14 @@ class Link:
                 text = f"{self._place.shown} was lost ({self._trouble}); the outcome is unknown"
                 self._fail(call, StoreError(text))
         for call in reversed(again):
-            if not call.future.done():
+            if not call.waiter.done():
                 call.sent = False
                 self._outbox.appendleft(call)
 
     def _fail(self, call: Call, error: MessagingError) -> None:
         self._pending.pop(call, None)
-        if not call.future.done():
-            call.future.set_exception(error)
+        if not call.waiter.done():
+            call.waiter.set_exception(error)
 
 
 def code_of_any(error: BaseException) -> str:

@@ -32,6 +32,7 @@ from ...store import (
 )
 from . import codec, look, scripts
 from .ears import Ears
+from .gather import Gathered
 from .keeper import Keeper
 from .link import Args, Link
 from .place import Place, place_of
@@ -190,7 +191,15 @@ class RedisA2ADeliveryStore:
 
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn in order, all or nothing."""
-        died, answers = await self._ask("put", *codec.turns(turns, self._keeper))
+        future: asyncio.Future[tuple[list[bytes], list[Any]]] = self._loop.create_future()
+        packed = codec.packed(turns, self._keeper)
+        last = self._link.last
+        if not (isinstance(last, Gathered) and last.add(packed, future)):
+            gathered = Gathered()
+            gathered.add(packed, future)
+            self._link.submit(lambda: self._call("put", *gathered.args()), gathered)
+        dead, answers = await future
+        died = codec.texts(dead)
         verdicts = [codec.verdict(answer) for answer in answers]
         for index, (turn, verdict) in enumerate(zip(turns, verdicts, strict=True)):
             if verdict is None:  # its mailbox is full, and time is still passing
@@ -249,7 +258,7 @@ class RedisA2ADeliveryStore:
                 for leased in codec.leased("", taken)
             ]
         )
-        return self._call("put", *codec.turns(turns, ())) if turns else None
+        return self._call("put", *codec.joined([codec.packed(turns, ())])) if turns else None
 
     # -- the directory -------------------------------------------------------------------
 
