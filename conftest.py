@@ -2,7 +2,8 @@
 
 The blocks of one document share their names, one event loop and an empty working directory.
 `await` works at the top level, as in `python -m asyncio`; a block without it runs as a script
-would, so `asyncio.run(main())` works too. To run code the reader does not see, or to skip:
+would, so `asyncio.run(main())` works too. Where a block names Redis's port, 6379, it runs against
+a real server on another port. To run code the reader does not see, or to skip:
 
     <!-- invisible-code-block: python            <!-- skip: next "needs a server" -->
     await bus.aclose()
@@ -13,11 +14,13 @@ At the end of a document no task may be left: close what was opened.
 
 import ast
 import asyncio
+import atexit
 import gc
 import inspect
 import re
 from collections.abc import Iterable
 from contextlib import ExitStack, chdir
+from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,6 +30,9 @@ from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import SkipParser
 from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFencedCodeBlockLexer
 
+from afk.messaging.testing.servers import Server, find
+
+REDIS_PORT = "6379"
 LEXERS = (
     RawFencedCodeBlockLexer(re.compile(r"[ \t]*(?:python|py)\b(?P<arguments>.*)$\n", re.MULTILINE)),
     DirectiveInHTMLCommentLexer(directive="invisible-code-block", arguments="python"),
@@ -44,11 +50,24 @@ def evaluate(example: Example) -> None:
     if "no-run" in example.region.lexemes["arguments"].split():
         pytest.skip("marked no-run")
     lines_above = "\n" * (example.line + example.parsed.line_offset)
+    source = lines_above + example.parsed
+    if REDIS_PORT in source:
+        source = source.replace(REDIS_PORT, str(redis_port()))
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    code = compile(lines_above + example.parsed, example.path, "exec", flags, dont_inherit=True)
+    code = compile(source, example.path, "exec", flags, dont_inherit=True)
     result = eval(code, example.namespace)  # a coroutine if the block awaits, else None
     if inspect.iscoroutine(result):
         example.namespace["__runner__"].run(result)
+
+
+@cache
+def redis_port() -> int:
+    """The port of a Redis server for the documents, started when the first one needs it."""
+    folder = TemporaryDirectory(ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    server = Server(find("redis"), folder.name)
+    server.start()  # it ends with the interpreter
+    return server.port
 
 
 def open_document(namespace: dict[str, Any]) -> None:

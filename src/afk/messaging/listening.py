@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from .errors import StoreError
 from .store import A2ADeliveryStore, Bell
@@ -49,14 +49,20 @@ def deadline_of(timeout: float | None) -> float | None:
     return None if timeout is None else asyncio.get_running_loop().time() + timeout
 
 
-@asynccontextmanager
-async def in_time(store: A2ADeliveryStore, deadline: float | None) -> AsyncIterator[None]:
+def in_time(store: A2ADeliveryStore, deadline: float | None) -> AbstractAsyncContextManager[None]:
     """The block asks the store; StoreError if that takes much longer than the deadline."""
     if deadline is None or not store.capabilities.shared:  # what is not shared does not keep us
-        yield
-        return
+        return _NO_LIMIT
+    return _by(deadline + GRACE)
+
+
+_NO_LIMIT: AbstractAsyncContextManager[None] = nullcontext()
+
+
+@asynccontextmanager
+async def _by(end: float) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout_at(deadline + GRACE):
+        async with asyncio.timeout_at(end):
             yield
     except TimeoutError:
         raise StoreError("the store did not answer in time; the outcome is unknown") from None
