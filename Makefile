@@ -1,13 +1,23 @@
 # Needs Python 3.11 or newer, pip, make and git. Another interpreter: make test PYTHON=python3.13
 PYTHON ?= python3
 BIN := .venv/bin
+SERVERS := redis-server iproute2 nftables
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench clean
+.PHONY: demo servers test bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.cli  ## a small newsroom of agents at work; FOLDER=... names the texts they read
 	@$(BIN)/afk demo $(if $(FOLDER),"$(FOLDER)")
+
+servers:  ## once, before the tests: what they need from Debian or Ubuntu (asks for root)
+	@for tool in redis-server ip nft; do command -v $$tool >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ]; then \
+		echo "Installing redis-server, iproute2, nftables"; \
+		as=; [ "$$(id -u)" = 0 ] || as=sudo; \
+		$$as apt-get update -qq && \
+		$$as env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(SERVERS) >/dev/null; \
+	fi
 
 test: .venv/.dev  ## everything that has to hold before a change is merged
 	$(BIN)/ruff format --check
@@ -16,7 +26,7 @@ test: .venv/.dev  ## everything that has to hold before a change is merged
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest
 
-bench: .venv/.cli
+bench: .venv/.bench  ## measures the library next to its peers; needs redis-server, as the tests do
 	@$(BIN)/python -m benchmarks
 
 clean:
@@ -40,3 +50,9 @@ clean:
 	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'  # the first with --group
 	@$(BIN)/pip install --quiet --editable '.[cli]' --group dev
 	@touch .venv/.cli $@
+
+.venv/.bench: pyproject.toml | .venv/.created
+	@echo "Installing afk-messaging and what it is measured against into .venv"
+	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/pip install --quiet --editable '.[cli]' --group bench
+	@touch $@
