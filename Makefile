@@ -42,7 +42,7 @@ clean:
 
 .venv/.cli: pyproject.toml | .venv/.created
 	@echo "Installing afk-messaging into .venv"
-	@$(BIN)/pip install --quiet --editable '.[cli]'
+	@$(BIN)/pip install --quiet --editable '.[cli,redis]'
 	@touch $@
 
 .venv/.dev: pyproject.toml | .venv/.created

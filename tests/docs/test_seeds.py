@@ -1,6 +1,6 @@
 """The code of the two documents this library was asked for, as it stands in them.
 
-Left out: the snippet of `RedisMessageBus`, which comes with that store.
+Of the Redis snippet only the port is another one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import typing
 
 import pytest
 
-from afk.messaging import AgentMessage, InternalA2AEnvelope, InternalA2AProtocol
+from afk.messaging import AgentMessage, InternalA2AEnvelope, InternalA2AProtocol, connect
+from afk.messaging.testing.servers import Server
 
 
 async def test_quick_start(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +61,28 @@ async def test_broadcasting() -> None:
     assert await mailbox_a.message_count() == 0
     assert await mailbox_a.peek() == []
     await bus.aclose()
+
+
+async def test_redis(redis_server: Server) -> None:
+    import redis
+
+    from afk.messaging import RedisMessageBus
+
+    other = connect(redis_server.url)  # as another process would
+    mailbox_2 = await other.register("agent_2")
+
+    r = redis.Redis(host="localhost", port=redis_server.port)
+    bus = RedisMessageBus(r)
+
+    mailbox = await bus.register("agent_1")
+    await mailbox.send("agent_2", {"task": "analyze", "data": [1, 2, 3]})
+
+    message = await mailbox_2.receive(timeout=5)
+    assert message is not None
+    assert message.content == {"task": "analyze", "data": [1, 2, 3]}
+    assert {b"agent_1", b"agent_2"} <= set(r.smembers("afk:{afk}:agents"))
+    await bus.aclose(), await other.aclose()
+    r.close()
 
 
 def test_message_fields() -> None:

@@ -18,6 +18,7 @@ import pytest
 import afk.messaging
 from afk.messaging import Trace, connect
 from afk.messaging.edges.demo import report
+from afk.messaging.testing.servers import Server
 
 AFK = [sys.executable, "-m", "afk.messaging.edges.cli"]
 SOURCES = str(Path(afk.messaging.__file__).parents[2])
@@ -155,6 +156,19 @@ def test_no_process_is_left(runs: Runs) -> None:
     pids = re.findall(r"process (\d+)", runs.first.output + runs.third.output)
     assert pids
     assert not [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]
+
+
+def test_it_runs_unchanged_on_redis(redis_server: Server, tmp_path: Path) -> None:
+    write_pages(tmp_path / "pages")
+    first, second = [
+        afk_demo("pages", "--pace", 0.1, cwd=tmp_path, AFK_MESSAGING_URL=redis_server.url)
+        for _ in range(2)
+    ]
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "6 files in the report, each used exactly once" in first.stdout
+    assert "was killed in mid-work; its file was kept and delivered again" in first.stdout
+    assert "nothing to do twice: 6 of 6 files were already done" in second.stdout
+    assert not list(tmp_path.glob("**/*.db"))
 
 
 @pytest.fixture
