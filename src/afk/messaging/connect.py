@@ -58,7 +58,10 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
     """
     if url is None:
         url = os.environ.get(ENVIRONMENT) or "memory://"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may show a password
+        raise ConfigurationError("the URL cannot be read: its host is malformed") from None
     own = _CONNECTION if parts.scheme in _REDIS else ()
     options = _query(parts.query, own) | options
     if parts.scheme == "memory":

@@ -20,6 +20,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from ...errors import StoreError
+
 _CODES: Final[tuple[tuple[type[RedisError], str], ...]] = (
     (MovedError, "MOVED"),  # before its base
     (AskError, "ASK"),
@@ -51,8 +53,10 @@ _INSIDE = re.compile(r"-(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|READONLY|OOM|NOPERM) ")
 """How older servers word a refusal to a script's call."""
 
 
-def code_of(error: RedisError) -> str:
-    """The word that a server's refusal starts with."""
+def code_of(error: BaseException) -> str:
+    """The word that a server's refusal starts with; '' for anything else."""
+    if not isinstance(error, RedisError):
+        return ""
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
@@ -69,3 +73,16 @@ def moved_to(error: RedisError) -> tuple[str, int] | None:
     """The node a MOVED names; None if it names none."""
     found = re.search(r"(\d+) (\S+):(\d+)", str(error))
     return (found[2], int(found[3])) if found else None
+
+
+def refusal(shown: str, error: RedisError) -> StoreError:
+    """What a refusal that does not pass is to the caller."""
+    code = code_of(error)
+    if code == "OOM":
+        return StoreError(f"{shown} is out of memory; nothing was stored")
+    if code == "AFKRESET":
+        return StoreError(
+            f"{shown} has lost this namespace: it was emptied, or is another server than before;"
+            " nothing was stored. Restart what uses it, so that its mailboxes are registered again"
+        )
+    return StoreError(f"{shown} refused: {error}")

@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostError
@@ -21,47 +21,12 @@ from redis.exceptions import RedisError
 from ...errors import ConfigurationError, MessagingError, StoreError, UsageError
 from ...lifecycle import RetryPolicy
 from ...log import log
-from .faults import PASSING, code_of, moved_to
+from .calls import Args, Call, Lazy, Undo, Waiter
+from .faults import PASSING, code_of, moved_to, refusal
 from .place import Place
 
 BACKOFF = RetryPolicy(base=0.05, cap=1.0, jitter="none")
 CLOSING_SECONDS = 2.0
-
-Args = tuple[Any, ...]
-Lazy = Callable[[], Args]
-"""Arguments that are put together when the call is sent."""
-Undo = Callable[[Any], Args | None]
-"""From the answer that nobody waits for any more to the call that undoes it, if one must."""
-
-
-class Waiter(Protocol):
-    """Who waits for an answer: a future, or several as one."""
-
-    def done(self) -> bool: ...
-    def cancelled(self) -> bool: ...
-    def set_result(self, result: Any, /) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
-
-
-class Call:
-    """One command on its way."""
-
-    __slots__ = ("args", "repeatable", "sent", "since", "undo", "waiter")
-
-    def __init__(
-        self,
-        args: Args | Lazy,
-        waiter: Waiter,
-        since: float,
-        repeatable: bool,
-        undo: Undo | None,
-    ) -> None:
-        self.args = args
-        self.waiter = waiter
-        self.since = since
-        self.repeatable = repeatable
-        self.undo = undo
-        self.sent = False
 
 
 class Link:
@@ -119,7 +84,7 @@ class Link:
             try:
                 return await self._connect()
             except (RedisError, OSError) as error:
-                if code_of_any(error) not in PASSING:  # nobody there, or a password: said at once
+                if code_of(error) not in PASSING:  # nobody there, or a password: said at once
                     text = f"{self._place.shown} cannot be used: {self._trouble}"
                     raise StoreError(f"{text}; nothing was stored") from error
                 await asyncio.sleep(BACKOFF.delay(self._failures, 0))
@@ -250,7 +215,7 @@ class Link:
 
     def _heed(self, error: BaseException) -> None:
         """What an error says of why, and where else to go."""
-        code = code_of_any(error)
+        code = code_of(error)
         self._trouble = PASSING.get(code, str(error) or type(error).__name__)
         if code == "MOVED" and isinstance(error, RedisError):
             self._place.redirect(moved_to(error))
@@ -307,7 +272,7 @@ class Link:
                 self._heed(answer)
                 self._again.append(call)  # nothing was done; all that was sent is heard first
                 return
-            self._fail(call, _refusal(self._place.shown, answer))
+            self._fail(call, refusal(self._place.shown, answer))
         else:
             self._failures = 0
             self._heard(answer, not call.waiter.done())
@@ -341,23 +306,6 @@ class Link:
         self._pending.pop(call, None)
         if not call.waiter.done():
             call.waiter.set_exception(error)
-
-
-def code_of_any(error: BaseException) -> str:
-    """The code of a server's refusal; '' for anything else."""
-    return code_of(error) if isinstance(error, RedisError) else ""
-
-
-def _refusal(shown: str, error: RedisError) -> StoreError:
-    code = code_of(error)
-    if code == "OOM":
-        return StoreError(f"{shown} is out of memory; nothing was stored")
-    if code == "AFKRESET":
-        return StoreError(
-            f"{shown} has lost this namespace: it was emptied, or is another server than before;"
-            " nothing was stored. Restart what uses it, so that its mailboxes are registered again"
-        )
-    return StoreError(f"{shown} refused: {error}")
 
 
 def _note_failure(future: asyncio.Future[Any]) -> None:

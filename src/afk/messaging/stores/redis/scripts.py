@@ -12,9 +12,12 @@ NAMES = ("put", "claim", "renew", "directory", "amend", "look", "counts")
 @cache
 def source(name: str) -> str:
     """The text that the server runs."""
-    folder = files(__package__) / "lua"
-    common = "" if name == "enter" else (folder / "common.lua").read_text("utf-8")
-    return common + (folder / f"{name}.lua").read_text("utf-8")
+    return read(name) if name == "enter" else read("common") + read(name)
+
+
+def read(name: str) -> str:
+    """A file of `lua/`."""
+    return (files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 @cache

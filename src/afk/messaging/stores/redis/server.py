@@ -29,7 +29,8 @@ class Server(Struct, frozen=True, kw_only=True):
 async def greet(connection: AbstractConnection, prefix: str, epoch: str) -> Server:
     """Check that the server can be relied on, load the scripts, enter the namespace.
 
-    epoch: for the namespace, if it is new. ConfigurationError names what to change.
+    epoch: for the namespace, if it is new; '' if it must not be. ConfigurationError names what to
+    change.
     """
     info = _info(await _try(connection, "INFO"))
     _check_version(info)
@@ -46,13 +47,13 @@ async def greet(connection: AbstractConnection, prefix: str, epoch: str) -> Serv
     found, version = await _ask(
         connection, "EVAL", scripts.source("enter"), 1, prefix, epoch, SCHEMA
     )
-    if version.decode() != SCHEMA:
+    if version is not None and version.decode() != SCHEMA:
         raise ConfigurationError(
             f"the mail at {prefix} is of schema {version.decode()}, and this package knows"
             f" {SCHEMA}; use the package that wrote it"
         )
     given, least = await _durability(connection, info)
-    return Server(epoch=found.decode(), durability=given, least=least)
+    return Server(epoch=(found or b"").decode(), durability=given, least=least)
 
 
 def _check_version(info: dict[str, str]) -> None:

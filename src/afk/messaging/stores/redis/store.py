@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import Any, Literal
 
-from redis.asyncio.connection import AbstractConnection
-
 from ...errors import ConfigurationError, UnknownAgentError
-from ...hints import Bells
 from ...lifecycle import Again, Dead, Done, Extend
-from ...log import log
 from ...messages import check_name
 from ...store import (
     FATE,
@@ -30,17 +25,17 @@ from ...store import (
     Turn,
     Verdict,
 )
-from . import codec, look, scripts
-from .ears import Ears
+from . import codec, look
+from .calls import Args
 from .gather import Gathered
-from .keeper import Keeper
-from .link import Args, Link
 from .place import Place, place_of
-from .server import STRENGTH, greet, promised
+from .presence import Presence
+from .server import STRENGTH
 
 AMENDED = {"cancel": 20, "redrive": 100, "discard": 100}
 """Messages changed by one script, at most: a cancelled one is looked for in its line."""
 COUNTED = 200
+Answer = asyncio.Future[tuple[list[bytes], list[Any]]]
 _SWEEP = Claim(mailbox="", limit=0)
 
 
@@ -72,31 +67,17 @@ class RedisA2ADeliveryStore:
             raise ConfigurationError(
                 f"durability: {durability!r} is not one of {', '.join(STRENGTH)}"
             )
-        self._place = client if isinstance(client, Place) else place_of(client)
-        self._prefix = f"afk:{{{namespace}}}:"
-        self._wanted = durability
-        self._patience = patience
-        self._clock = clock
-        self._epoch = ""
-        self._me = secrets.token_hex(8)
-        self._capabilities = Capabilities(
-            durability=durability or "memory", shared=True, renews_when_blocked=True
-        )
-        self._bells = Bells()
+        place = client if isinstance(client, Place) else place_of(client)
+        prefix = f"afk:{{{namespace}}}:"
+        self._here = Presence(place, prefix, durability, patience, clock, self._let_time_pass)
         self._roster = Roster(-1, {})
-        self._untold: list[str] = []
         self._users = 0
         self._opening: asyncio.Task[None] | None = None
-        self._looking: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.AbstractEventLoop
-        self._link: Link
-        self._ears: Ears
-        self._keeper: Keeper
 
     @property
     def capabilities(self) -> Capabilities:
         """What the server gives; known once it is open."""
-        return self._capabilities
+        return self._here.capabilities
 
     # -- life ----------------------------------------------------------------------------
 
@@ -105,99 +86,35 @@ class RedisA2ADeliveryStore:
         self._users += 1
         opening = self._opening
         if opening is None or (opening.done() and opening.exception() is not None):
-            opening = self._opening = asyncio.create_task(self._start())
+            opening = self._opening = asyncio.create_task(self._here.open())
         try:
             await asyncio.shield(opening)
         except BaseException:
             await self.close()
             raise
 
-    async def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._epoch = ""
-        self._link = Link(self._place, self._greet, self._patience, self._heard)
-        self._ears = Ears(
-            self._place, f"{self._prefix}wake:{self._me}", self._bells, self._start_look
-        )
-        self._keeper = Keeper(self._keepers_link, self._call)
-        await self._link.open()
-
     async def close(self) -> None:
         """The last close ends the thread and lets go of the connections."""
         self._users -= 1
         if self._users == 0 and self._opening is not None:
             opening, self._opening = self._opening, None
+            opening.cancel()
             await asyncio.wait([opening])
-            if opening.exception() is None:
-                for looking in self._looking:
-                    looking.cancel()
-                await self._ears.close()
-                await self._keeper.close()
-                await self._link.close()
-
-    async def _greet(self, connection: AbstractConnection) -> None:
-        server = await greet(connection, self._prefix, self._epoch or secrets.token_hex(8))
-        durability, asserted = promised(server, self._wanted)
-        if self._epoch and durability != self._capabilities.durability:
-            log.warning("%s: durability is now %r", self._place.shown, durability)
-        self._epoch = self._epoch or server.epoch
-        self._capabilities = Capabilities(
-            durability=durability, asserted=asserted, shared=True, renews_when_blocked=True
-        )
-
-    def _keepers_link(self) -> Link:
-        async def greet_again(connection: AbstractConnection) -> None:
-            await greet(connection, self._prefix, self._epoch)
-
-        def heard(answer: Any, waited_for: bool) -> None:
-            self._loop.call_soon_threadsafe(self._heard, answer, waited_for)
-
-        return Link(self._place, greet_again, self._patience, heard)
-
-    # -- calling scripts -----------------------------------------------------------------
-
-    def _call(self, script: str, *args: Any) -> Args:
-        now = "" if self._clock is None else round(self._clock() * 1000)
-        return (
-            "EVALSHA",
-            scripts.digest(script),
-            1,
-            self._prefix,
-            now,
-            self._epoch,
-            self._me,
-            *args,
-        )
-
-    async def _ask(self, script: str, *args: Any, repeatable: bool = False) -> tuple[Any, ...]:
-        """What the script answers, its news told: (who died, ...)."""
-        answer = await self._link.ask(self._call(script, *args), repeatable=repeatable)
-        died, _, *rest = answer
-        return codec.texts(died), *rest
-
-    def _heard(self, answer: Any, waited_for: bool) -> None:
-        """The news of an answer, whoever asked, and whether they still wait for it."""
-        died, topics, *_ = answer
-        if topics:
-            self._ears.told(codec.texts(topics))
-        if died and not waited_for:
-            self._untold += codec.texts(died)
-
-    async def _look(self, *args: Any) -> list[Any]:
-        _, now, rows = await self._ask("look", *args, repeatable=True)
-        return [now, rows]
+            if not opening.cancelled() and opening.exception() is None:
+                await self._here.close()
 
     # -- delivering ----------------------------------------------------------------------
 
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn in order, all or nothing."""
-        future: asyncio.Future[tuple[list[bytes], list[Any]]] = self._loop.create_future()
-        packed = codec.packed(turns, self._keeper)
-        last = self._link.last
+        here = self._here
+        future: Answer = asyncio.get_running_loop().create_future()
+        packed = codec.packed(turns, here.keeper)
+        last = here.link.last
         if not (isinstance(last, Gathered) and last.add(packed, future)):
             gathered = Gathered()
             gathered.add(packed, future)
-            self._link.submit(lambda: self._call("put", *gathered.args()), gathered)
+            here.link.submit(lambda: here.call("put", *gathered.args()), gathered)
         dead, answers = await future
         died = codec.texts(dead)
         verdicts = [codec.verdict(answer) for answer in answers]
@@ -219,34 +136,34 @@ class RedisA2ADeliveryStore:
             return
         if isinstance(turn.outcome, Extend):
             if turn.outcome.hold:
-                self._keeper.hold([(turn.token, turn.outcome.seconds, turn.outcome.hold)])
+                self._here.keeper.hold([(turn.token, turn.outcome.seconds, turn.outcome.hold)])
             elif turn.outcome.hold is not None:
-                self._keeper.release(turn.token)
+                self._here.keeper.release(turn.token)
         elif isinstance(turn.outcome, Done | Again | Dead):
-            self._keeper.release(turn.token)
+            self._here.keeper.release(turn.token)
 
     async def claim(self, claim: Claim) -> Batch:
         """Let time pass, then lease the first ready messages."""
         topic = MAIL + claim.mailbox
-        waiters = min(self._bells.count(topic), 2) if claim.limit else 0
+        waiters = min(self._here.bells.count(topic), 2) if claim.limit else 0
         died: list[str] = []
         while True:
-            call = self._call("claim", *codec.claim(claim, waiters))
-            answer = await self._link.ask(call, undo=self._give_back)
+            call = self._here.call("claim", *codec.claim(claim, waiters))
+            answer = await self._here.link.ask(call, undo=self._give_back)
             dead, _, due, status, taken = answer
             died += codec.texts(dead)
             if status != b"again":
                 break
         if status == b"unknown":
             raise UnknownAgentError(claim.mailbox)
-        if due >= 0 and self._bells:
-            self._ears.expect(due / 1000)
+        if due >= 0 and self._here.bells:
+            self._here.ears.expect(due / 1000)
         leased = codec.leased(claim.mailbox, taken) if taken else ()
         if claim.hold and leased:
-            self._keeper.hold([(each.token or "", claim.lease, claim.hold) for each in leased])
-        if self._untold:
-            died = self._untold + died
-            self._untold = []
+            self._here.keeper.hold([(each.token or "", claim.lease, claim.hold) for each in leased])
+        if self._here.untold:
+            died = self._here.untold + died
+            self._here.untold = []
         return Batch(leased, tuple(died))
 
     def _give_back(self, answer: Any) -> Args | None:
@@ -258,13 +175,13 @@ class RedisA2ADeliveryStore:
                 for leased in codec.leased("", taken)
             ]
         )
-        return self._call("put", *codec.joined([codec.packed(turns, ())])) if turns else None
+        return self._here.call("put", *codec.joined([codec.packed(turns, ())])) if turns else None
 
     # -- the directory -------------------------------------------------------------------
 
     async def bind(self, box: Box) -> Box:
         """Create the mailbox, or return it as it was created."""
-        _, values = await self._ask(
+        _, values = await self._here.ask(
             "directory",
             *("bind", box.name, int(box.ordered), box.capacity, box.max_bytes),
             repeatable=True,
@@ -276,7 +193,7 @@ class RedisA2ADeliveryStore:
         died: list[str] = []
         place = -1
         while True:
-            dead, place = await self._ask("directory", "unbind", name, place)
+            dead, place = await self._here.ask("directory", "unbind", name, place)
             died += dead
             if place < 0:
                 return tuple(died)
@@ -284,7 +201,7 @@ class RedisA2ADeliveryStore:
     async def agents(self) -> Roster:
         """The directory now; only what changed since the last look is read."""
         known = self._roster.version
-        _, version, boxes = await self._ask("directory", "agents", known, repeatable=True)
+        _, version, boxes = await self._here.ask("directory", "agents", known, repeatable=True)
         if version != known:
             named = [(name.decode(), values) for name, *values in boxes]
             self._roster = Roster(version, {name: codec.box(name, v) for name, v in named})
@@ -298,14 +215,18 @@ class RedisA2ADeliveryStore:
         counts: dict[str, MailboxStats] = {}
         for start in range(0, len(names), COUNTED):
             part = names[start : start + COUNTED]
-            _, now, answers = await self._ask("counts", *part, repeatable=True)
+            _, now, answers = await self._here.ask("counts", *part, repeatable=True)
             counts.update(look.stats(answer, now) for answer in answers)
         return counts
+
+    async def _look(self, *args: Any) -> list[Any]:
+        _, now, rows = await self._here.ask("look", *args, repeatable=True)
+        return [now, rows]
 
     async def browse(self, query: Query) -> list[Row]:
         """Rows as they are."""
         listens = query.ids is not None and any(
-            self._bells.count(FATE + message_id) for message_id in query.ids
+            self._here.bells.count(FATE + message_id) for message_id in query.ids
         )
         ordered = False
         if query.order == "delivery" and query.mailbox is not None:
@@ -323,7 +244,7 @@ class RedisA2ADeliveryStore:
         changed = 0
         for start in range(0, len(ids), AMENDED[verb]):
             part = ids[start : start + AMENDED[verb]]
-            _, number = await self._ask("amend", verb, agent or "", *part)
+            _, number = await self._here.ask("amend", verb, agent or "", *part)
             changed += number
         return changed
 
@@ -331,20 +252,9 @@ class RedisA2ADeliveryStore:
 
     def listen(self, topic: str) -> Bell:
         """Hear of a topic, after `open`."""
-        bell = self._bells.listen(topic)
-        self._ears.awake()
+        bell = self._here.bells.listen(topic)
+        self._here.ears.awake()
         return bell
 
-    def _start_look(self) -> None:
-        looking = asyncio.create_task(self._let_time_pass())
-        self._looking.add(looking)
-        looking.add_done_callback(self._looking.discard)
-
-    async def _let_time_pass(self) -> None:
-        try:
-            batch = await self.claim(_SWEEP)
-        except Exception as error:  # noqa: BLE001 - the store failed: who waits looks for itself
-            log.warning("%s: time was not let pass: %s", self._place.shown, error)
-            self._ears.expect(1.0)
-            return
-        self._untold += batch.died
+    async def _let_time_pass(self) -> tuple[str, ...]:
+        return (await self.claim(_SWEEP)).died
