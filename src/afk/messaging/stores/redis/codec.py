@@ -15,6 +15,9 @@ from ...store import Accepted, Box, Claim, Leased, Refusal, Send, Turn, Verdict
 FOREVER = 10**13
 """ms; what is later than this is never, and still exact in Lua."""
 
+MOST_CLAIMED = 200
+"""Messages that one claim takes at most: the server does nothing else meanwhile."""
+
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -137,7 +140,7 @@ def claim(request: Claim, waiters: int) -> tuple[Any, ...]:
     policy = request.policy
     return (
         request.mailbox,
-        request.limit,
+        min(request.limit, MOST_CLAIMED),
         ms(request.lease),
         policy.max_attempts,
         ms(policy.base),

@@ -79,7 +79,8 @@ class Ears:
         while True:
             connection: AbstractConnection | None = None
             try:
-                connection = await self._place.connect()
+                async with asyncio.timeout(SILENT_SECONDS):
+                    connection = await self._place.connect()
                 for topic in self._bells.topics():  # what was told meanwhile is lost
                     self._bells.ring(topic)
                 while True:

@@ -180,7 +180,7 @@ class Link:
                     self._trouble = "it does not answer"
                     self._reading.cancel()
             else:
-                what = f"cannot be reached ({self._trouble}); nothing was stored"
+                what = f"cannot be used now ({self._trouble}); nothing was stored"
                 with contextlib.suppress(ValueError):
                     self._outbox.remove(call)
             self._fail(call, StoreError(f"{self._place.shown} {what}"))
@@ -204,8 +204,9 @@ class Link:
     async def _connect(self) -> AbstractConnection:
         connection = None
         try:
-            connection = await self._place.connect()
-            await self._greet(connection)
+            async with asyncio.timeout(self._patience):
+                connection = await self._place.connect()
+                await self._greet(connection)
             return connection
         except BaseException as error:
             self._heed(error)
@@ -247,7 +248,8 @@ class Link:
             call.sent = True
         self._inflight.extend(calls)
         packed = connection.pack_commands(commands)
-        await connection.send_packed_command(packed, check_health=False)
+        async with asyncio.timeout(self._patience):  # a server that reads nothing fills the pipe
+            await connection.send_packed_command(packed, check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
         try:

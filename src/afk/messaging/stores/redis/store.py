@@ -25,6 +25,7 @@ from ...store import (
     Turn,
     Verdict,
 )
+from ..opening import Opening
 from . import codec, look
 from .calls import Args
 from .gather import Gathered
@@ -71,37 +72,20 @@ class RedisA2ADeliveryStore:
         prefix = f"afk:{{{namespace}}}:"
         self._here = Presence(place, prefix, durability, patience, clock, self._let_time_pass)
         self._roster = Roster(-1, {})
-        self._users = 0
-        self._opening: asyncio.Task[None] | None = None
+        self._opening = Opening(self._here.open, self._here.close, hasty=True)
 
     @property
     def capabilities(self) -> Capabilities:
         """What the server gives; known once it is open."""
         return self._here.capabilities
 
-    # -- life ----------------------------------------------------------------------------
-
     async def open(self) -> None:
         """Connect; each open is matched by a close."""
-        self._users += 1
-        opening = self._opening
-        if opening is None or (opening.done() and opening.exception() is not None):
-            opening = self._opening = asyncio.create_task(self._here.open())
-        try:
-            await asyncio.shield(opening)
-        except BaseException:
-            await self.close()
-            raise
+        await self._opening.open()
 
     async def close(self) -> None:
         """The last close ends the thread and lets go of the connections."""
-        self._users -= 1
-        if self._users == 0 and self._opening is not None:
-            opening, self._opening = self._opening, None
-            opening.cancel()
-            await asyncio.wait([opening])
-            if not opening.cancelled() and opening.exception() is None:
-                await self._here.close()
+        await self._opening.close()
 
     # -- delivering ----------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from os import PathLike, fspath
@@ -29,6 +28,7 @@ from ...store import (
     Turn,
     Verdict,
 )
+from ..opening import Opening
 from . import look, mend
 from .claim import claim, give_back
 from .engine import Engine
@@ -76,40 +76,27 @@ class SQLiteA2ADeliveryStore:
             durability=durability, shared=True, renews_when_blocked=True, transactions=True
         )
         self._bells = Bells()
-        self._users = 0
         self._engine: Engine
-        self._opening: asyncio.Task[None] | None = None
+        self._opening = Opening(self._start, self._stop)
 
     # -- life ----------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Open the file; each open is matched by a close."""
-        self._users += 1
-        opening = self._opening
-        if opening is None or (opening.done() and opening.exception() is not None):
-            self._engine = Engine(
-                self.path,
-                self._synchronous,
-                self._namespace,
-                self._clock,
-                self._bells,
-                self._patience,
-            )
-            opening = self._opening = asyncio.create_task(self._engine.start())
-        try:
-            await asyncio.shield(opening)
-        except BaseException:
-            await self.close()
-            raise
+        await self._opening.open()
 
     async def close(self) -> None:
         """The last close ends the thread and closes the file."""
-        self._users -= 1
-        if self._users == 0 and self._opening is not None:
-            opening, self._opening = self._opening, None
-            await asyncio.wait([opening])
-            if opening.exception() is None:
-                await self._engine.stop()
+        await self._opening.close()
+
+    async def _start(self) -> None:
+        self._engine = Engine(
+            self.path, self._synchronous, self._namespace, self._clock, self._bells, self._patience
+        )
+        await self._engine.start()
+
+    async def _stop(self) -> None:
+        await self._engine.stop()
 
     # -- the verbs -----------------------------------------------------------------------
 
