@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -371,13 +370,13 @@ async def test_nothing_is_done_by_halves(kind_of_cluster: Cluster, guarded_by: s
             place.owner.call("SET", stays, "there")
         else:
             stays = None
-        async with connect(place.url(patience=0.4)) as bus:
+        async with connect(place.url(patience=0.3)) as bus:
             mailbox = await bus.register("a")
             await bus.register("b")
             for number in range(4):
                 await mailbox.send("a", number, idempotency_key=f"k{number}")
             whole = len(place.keys(place.owner))
-            for number in (0, 1, whole // 3, whole // 2, whole - 2, whole):
+            for number in (1, whole // 2, whole - 2):
                 await one_turn_half_way(place, bus, mailbox, number, stays)
                 if stays:
                     place.owner.call("SET", stays, "there")
@@ -396,14 +395,15 @@ async def one_turn_half_way(
     before = (await bus.stats())["a"]
     async with half_way(place, moved, stays) as source:
         was = snapshot(place)
-        for call in (
-            delivery.ack,
-            partial(mailbox.send, "a", "new", idempotency_key=f"new {moved}"),
-            mailbox.claim,
-            partial(delivery.extend, 30),
-        ):
-            with pytest.raises(StoreError, match=BEING_MOVED):
-                await call()
+        calls = (
+            delivery.ack(),
+            mailbox.send("a", "new", idempotency_key=f"new {moved}"),
+            mailbox.claim(),
+            delivery.extend(30),
+        )
+        for failure in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(failure, StoreError)
+            assert BEING_MOVED in str(failure)
         assert source.call("PING")
         assert snapshot(place) == was
     assert snapshot(place) == was
@@ -507,12 +507,18 @@ def members(node: Server, key: str) -> list[str]:
 # -- nodes that go and come --------------------------------------------------------------
 
 
+def written(node: Server) -> bool:
+    """Whether the system has all that was accepted: a slow disk delays even that for a while."""
+    return node.info()["aof_buffer_length"] == "0"
+
+
 async def test_the_node_goes_down_and_comes_back(place: Place) -> None:
     async with connect(place.url(*place.cluster.nodes, patience=1)) as bus:
         mailbox = await bus.register("a")
         await mailbox.send("a", 1)
         receiving = asyncio.create_task(received(await bus.register("idle"), 30))
         node = place.owner
+        await until(lambda: written(node), "all is in the file")
         await asyncio.to_thread(node.kill)
         for _ in range(3):  # at first nobody has noticed; then the cluster says it is down
             started = time.monotonic()
@@ -548,8 +554,10 @@ async def test_namespaces_on_two_nodes_do_not_disturb_each_other(cluster: Cluste
                 await exchange(there, "meanwhile")
                 assert time.monotonic() - started < 0.5
             node = lost.owner
-            assert node is not kept.owner or await swapped(lost, cluster.nodes[0])
+            if node is kept.owner:
+                await asyncio.to_thread(lost.migrate, cluster.nodes[0])
             node = lost.owner
+            await until(lambda: written(node), "all is in the file")
             await asyncio.to_thread(node.kill)
             end = time.monotonic() + 2
             while time.monotonic() < end:
@@ -562,8 +570,3 @@ async def test_namespaces_on_two_nodes_do_not_disturb_each_other(cluster: Cluste
             await goes_on(gone.agents)
             assert await gone.agents() == ["a"]
             assert await there.agents() == ["a"]
-
-
-async def swapped(place: Place, node: Server) -> bool:
-    await asyncio.to_thread(place.migrate, node)
-    return True

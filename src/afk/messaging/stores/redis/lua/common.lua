@@ -271,9 +271,10 @@ local function wake(who, topic)
   if call('RPUSH', list, topic) == 1 then call('PEXPIRE', list, HEARING) end
 end
 
-local function hear(topic) -- the asking process waits for this
+local function hear(topic) -- the asking process waits for this; it says so again now and then
   local key = P .. 'ears:' .. topic
-  if call('SADD', key, ME) == 1 then call('PEXPIRE', key, HEARING) end
+  call('SADD', key, ME)
+  call('PEXPIRE', key, HEARING)
 end
 
 -- Wakes the processes that wait for what happened here; the topics the asking one waits for.
