@@ -273,8 +273,9 @@ end
 
 local function hear(topic) -- the asking process waits for this; it says so again now and then
   local key = P .. 'ears:' .. topic
-  call('SADD', key, ME)
-  call('PEXPIRE', key, HEARING)
+  if call('SADD', key, ME) == 1 or call('PTTL', key) < HEARING - 15000 then
+    call('PEXPIRE', key, HEARING)
+  end
 end
 
 -- Wakes the processes that wait for what happened here; the topics the asking one waits for.
