@@ -63,6 +63,8 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
     except ValueError:  # its text may show a password
         raise ConfigurationError("the URL cannot be read: its host is malformed") from None
     own = _CONNECTION if parts.scheme in _REDIS else ()
+    if own and "@" in parts.path + parts.query + parts.fragment:
+        raise ConfigurationError("a password with / ? or # in it must be quoted: %2F, %3F, %23")
     options = _query(parts.query, own) | options
     if parts.scheme == "memory":
         return _memory(unquote(parts.netloc + parts.path), options)

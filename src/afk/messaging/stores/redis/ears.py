@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from ...hints import Bells
 from ...lifecycle import RetryPolicy
 from .faults import code_of, moved_to
-from .place import Place
+from .place import Place, leave
 
 BLOCK_SECONDS = 20
 SILENT_SECONDS = 10.0
@@ -92,7 +92,7 @@ class Ears:
                 failures += 1
             finally:
                 if connection is not None:
-                    await connection.disconnect(nowait=True)
+                    await leave(connection)
             await asyncio.sleep(BACKOFF.delay(failures, random.random()))
 
     async def _hear(self, connection: AbstractConnection) -> None:

@@ -46,10 +46,11 @@ PASSING: Final = {
     "NOSCRIPT": "the server has forgotten the scripts",
     "READONLY": "the server is a read-only replica",
     "BUSY": "the server is busy with a script",
+    "NOREPLICAS": "the server has too few replicas to write",
 }
 """Refusals that pass: nothing was done, and it is asked again, of a new connection."""
 
-_INSIDE = re.compile(r"-(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|READONLY|OOM|NOPERM) ")
+_INSIDE = re.compile(r"-(MOVED|ASK|TRYAGAIN|CLUSTERDOWN|READONLY|NOREPLICAS|OOM|NOPERM) ")
 """How older servers word a refusal to a script's call."""
 
 

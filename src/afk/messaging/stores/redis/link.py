@@ -23,7 +23,7 @@ from ...lifecycle import RetryPolicy
 from ...log import log
 from .calls import Args, Call, Lazy, Undo, Waiter
 from .faults import PASSING, code_of, moved_to, refusal
-from .place import Place
+from .place import Place, leave
 
 BACKOFF = RetryPolicy(base=0.05, cap=1.0, jitter="none")
 CLOSING_SECONDS = 2.0
@@ -101,7 +101,7 @@ class Link:
         self._closed = True
         self._running.cancel()
         await asyncio.wait([self._running])
-        await self._connection.disconnect(nowait=True)
+        await leave(self._connection)
         if self._watch is not None:
             self._watch.cancel()
         for call in list(self._pending):
@@ -211,7 +211,7 @@ class Link:
         except BaseException as error:
             self._heed(error)
             if connection is not None:
-                await connection.disconnect(nowait=True)
+                await leave(connection)
             raise
 
     def _heed(self, error: BaseException) -> None:
@@ -237,8 +237,8 @@ class Link:
         finally:
             self._reading.cancel()
             await asyncio.wait([self._reading])
-            await connection.disconnect(nowait=True)
             self._lost()
+            await leave(connection)
 
     async def _send(self, connection: AbstractConnection) -> None:
         waiting, self._outbox = self._outbox, deque()

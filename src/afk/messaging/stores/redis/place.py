@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,10 @@ from redis.asyncio.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from ...errors import ConfigurationError
 
@@ -40,6 +45,9 @@ class Watchers(Struct, frozen=True):
     service: str
     settings: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        return f"Watchers({self.addresses!r}, {self.service!r})"
+
 
 class Place:
     """A server's address and how to talk to it; never shows a password.
@@ -56,8 +64,10 @@ class Place:
         tls: bool = False,
         watchers: Watchers | None = None,
     ) -> None:
+        verified = {"ssl_check_hostname": settings.get("ssl_cert_reqs") != "none"} if tls else {}
         self._settings = {
             "socket_connect_timeout": CONNECT_SECONDS,
+            **verified,
             **settings,
             "socket_timeout": None,  # the link has its own patience
             "protocol": 2,
@@ -91,8 +101,9 @@ class Place:
         connection = await self._made()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
+            _heed_cancellation()  # redis-py can swallow one while it connects
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await leave(connection)
             raise
         return connection
 
@@ -114,14 +125,33 @@ class Place:
 
 
 async def _primary(watchers: Watchers) -> Address:
-    settings = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, **watchers.settings}
+    settings = {
+        "socket_timeout": 1.0,
+        "socket_connect_timeout": 1.0,
+        "retry": Retry(NoBackoff(), 0),
+        **watchers.settings,
+    }
     sentinel = Sentinel(list(watchers.addresses), sentinel_kwargs=settings)  # type: ignore[no-untyped-call]
     try:
         host, port = await sentinel.discover_master(watchers.service)
     finally:
         for client in sentinel.sentinels:
             await client.aclose()
+    _heed_cancellation()
     return host, int(port)
+
+
+def _heed_cancellation() -> None:
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def leave(connection: AbstractConnection) -> None:
+    """Let go of a connection, its socket too: TLS takes leave of the other side first."""
+    with contextlib.suppress(RedisError, OSError, TimeoutError):
+        async with asyncio.timeout(1.0):
+            await connection.disconnect()
 
 
 def _listed(addresses: Sequence[Address]) -> str:

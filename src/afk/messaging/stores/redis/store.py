@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -64,6 +65,8 @@ class RedisA2ADeliveryStore:
             check_name(namespace, "namespace")
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
+        if not (math.isfinite(patience) and patience > 0):
+            raise ConfigurationError(f"patience: {patience!r} is not above 0 s")
         if durability is not None and durability not in STRENGTH:
             raise ConfigurationError(
                 f"durability: {durability!r} is not one of {', '.join(STRENGTH)}"

@@ -9,6 +9,7 @@ redis+cluster://[user:password@]host[:port],...              rediss+cluster://
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -16,6 +17,7 @@ from ...errors import ConfigurationError
 from .place import Address, Place, Watchers
 
 PORT, SENTINEL_PORT = 6379, 26379
+_WORDS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _CERTIFICATES: Final = ("none", "optional", "required")
 
 
@@ -29,6 +31,11 @@ def place_at(url: str, options: Mapping[str, str]) -> Place:
     user, hosts = _split(parts.netloc)
     settings: dict[str, Any] = {**user, **_settings(options)}
     tls = transport == "rediss"
+    for name in options:
+        if name.startswith("ssl_") and not tls:
+            raise ConfigurationError(f"{name}: only rediss:// uses TLS")
+        if name.startswith("sentinel_") and kind != "sentinel":
+            raise ConfigurationError(f"{name}: only redis+sentinel:// asks Sentinels")
     if transport == "unix":
         if not parts.path:
             raise ConfigurationError("unix:// needs the path of a socket: unix:///run/redis.sock")
@@ -82,6 +89,8 @@ def _addresses(hosts: str, default: int) -> list[Address]:
         if not each.endswith("]"):
             head, colon, tail = each.rpartition(":")
             host, port = (head, tail) if colon else (each, "")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            host = ""
         if not host or (port and not (port.isascii() and port.isdigit() and int(port) < 2**16)):
             raise ConfigurationError("a host of the URL is not of the form host:port")
         addresses.append((host.strip("[]"), int(port or default)))
@@ -98,11 +107,13 @@ def _with_db(settings: dict[str, Any], path: str) -> dict[str, Any]:
 def _settings(options: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = dict(options)
     if "ssl_check_hostname" in settings:
-        settings["ssl_check_hostname"] = settings["ssl_check_hostname"].lower() not in (
-            "0",
-            "false",
-            "no",
-        )
+        word = settings["ssl_check_hostname"].lower()
+        if word not in _WORDS:
+            raise ConfigurationError("ssl_check_hostname: it is yes or no")
+        settings["ssl_check_hostname"] = _WORDS[word]
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path"):
+        if name in settings and not Path(settings[name]).exists():
+            raise ConfigurationError(f"{name}: there is no {settings[name]!r}")
     if settings.get("ssl_cert_reqs", "required") not in _CERTIFICATES:
         raise ConfigurationError(f"ssl_cert_reqs: it is one of {', '.join(_CERTIFICATES)}")
     return settings

@@ -7,6 +7,7 @@
 -- Answers  {died, topics, ms until something is due or -1, status, {id, fence, attempt, redrives,
 --           body} of each}; status: 'ok' | 'unknown' | 'again': time is still passing
 
+go_on_when_full()
 local name, limit, waiters = ARGV[4], tonumber(ARGV[5]), ARGV[13]
 local seen
 if limit > 0 then

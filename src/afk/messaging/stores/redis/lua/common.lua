@@ -32,6 +32,12 @@ local SLICE = 200 -- messages that time changes in one script
 
 local died, topics, soonest = {}, {}, nil
 
+-- A server out of memory refuses a script at its first write, if that may need memory, and none that
+-- it has begun. What drains the server, or keeps a lease, begins with a write that needs none.
+local function go_on_when_full()
+  call('DEL', P .. 'nothing')
+end
+
 -- rows ------------------------------------------------------------------------------------
 
 local FIELDS = {

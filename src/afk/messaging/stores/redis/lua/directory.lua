@@ -12,7 +12,8 @@ local function box(name)
 end
 
 local function bind(name)
-  if call('SADD', P .. 'agents', name) == 1 then
+  if call('SISMEMBER', P .. 'agents', name) == 0 then
+    call('SADD', P .. 'agents', name)
     call('HSET', P .. 'box:' .. name, 'ordered', ARGV[6], 'capacity', ARGV[7], 'max_bytes', ARGV[8])
     call('HINCRBY', META, 'roster', 1)
   end

@@ -5,7 +5,7 @@
 -- Answers {epoch, version} of the namespace, or nils
 
 local meta = KEYS[1] .. 'meta'
-if ARGV[1] ~= '' then
+if ARGV[1] ~= '' and redis.call('HEXISTS', meta, 'epoch') == 0 then
   redis.call('HSETNX', meta, 'epoch', ARGV[1])
   redis.call('HSETNX', meta, 'version', ARGV[2])
 end

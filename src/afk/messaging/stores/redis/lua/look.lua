@@ -12,6 +12,7 @@ local SHOWN = {
   'rank', 'threaded', 'answer',
 }
 
+go_on_when_full()
 local rows = {}
 
 local function show(id, bodies)

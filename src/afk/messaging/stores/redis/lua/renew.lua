@@ -3,6 +3,7 @@
 -- ARGV[4..] id, fence, ms; and so on
 -- Answers   {died, topics, the ids of those that are not held any more}
 
+go_on_when_full()
 local lost = {}
 for i = 4, #ARGV, 3 do
   local r = load(ARGV[i])
