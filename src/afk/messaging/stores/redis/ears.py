@@ -11,8 +11,10 @@ from redis.exceptions import RedisError
 
 from ...hints import Bells
 from ...lifecycle import RetryPolicy
+from ...log import log
 from .faults import code_of, moved_to
-from .place import Place, leave
+from .place import Place, drop, leave
+from .sentinels import Address
 
 BLOCK_SECONDS = 20
 SILENT_SECONDS = 10.0
@@ -25,10 +27,18 @@ DUE = "due:"
 class Ears:
     """Waits on this process's wake-up list, and for the time when something is due.
 
-    look: lets time pass, and has the news told.
+    look: lets time pass, and has the news told. strayed: told which server has the list instead.
     """
 
-    def __init__(self, place: Place, list_key: str, bells: Bells, look: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        list_key: str,
+        bells: Bells,
+        look: Callable[[], None],
+        strayed: Callable[[Address], None],
+    ) -> None:
+        self._strayed = strayed
         self._place = place
         self._key = list_key
         self._bells = bells
@@ -37,6 +47,7 @@ class Ears:
         self._due = float("inf")
         self._alarm: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._connection: AbstractConnection | None = None
 
     def awake(self) -> None:
         """Someone waits."""
@@ -74,23 +85,29 @@ class Ears:
         if self._bells:
             self._look()
 
+    def renew(self) -> None:
+        """The server is another one, or was away: listen there."""
+        if self._connection is not None:
+            drop(self._connection)
+
     async def _listen(self) -> None:
         failures = 0
         while True:
-            connection: AbstractConnection | None = None
             try:
                 async with asyncio.timeout(SILENT_SECONDS):
-                    connection = await self._place.connect()
+                    self._connection = await self._place.follow()
                 for topic in self._bells.topics():  # what was told meanwhile is lost
                     self._bells.ring(topic)
                 while True:
-                    await self._hear(connection)
+                    await self._hear(self._connection)
                     failures = 0
             except (RedisError, OSError) as error:
-                if isinstance(error, RedisError) and code_of(error) == "MOVED":
-                    self._place.redirect(moved_to(error))
+                log.debug("%s: not heard: %s", self._place.shown, error)
                 failures += 1
+                if code_of(error) == "MOVED" and (address := moved_to(error)) is not None:
+                    self._strayed(address)
             finally:
+                connection, self._connection = self._connection, None
                 if connection is not None:
                     await leave(connection)
             await asyncio.sleep(BACKOFF.delay(failures, random.random()))

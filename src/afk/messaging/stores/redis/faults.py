@@ -70,7 +70,7 @@ def code_of(error: BaseException) -> str:
     return text.partition(" ")[0]
 
 
-def moved_to(error: RedisError) -> tuple[str, int] | None:
+def moved_to(error: BaseException) -> tuple[str, int] | None:
     """The node a MOVED names; None if it names none."""
     found = re.search(r"(\d+) (\S+):(\d+)", str(error))
     return (found[2], int(found[3])) if found else None

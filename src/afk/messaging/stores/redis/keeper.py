@@ -34,7 +34,7 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event
         self._next = float("inf")
-        self._stopped = False
+        self._moved = self._stopped = False
 
     def __contains__(self, token: object) -> bool:
         return token in self._holdings
@@ -55,6 +55,10 @@ class Keeper:
         if token in self._holdings:
             with self._lock:
                 self._holdings.apply((), (token,))
+
+    def renew(self) -> None:
+        """The server may be another one: connect anew before the next renewal."""
+        self._moved = True
 
     async def close(self) -> None:
         """End the thread."""
@@ -88,7 +92,7 @@ class Keeper:
                 due, wait = self._due()
                 try:
                     if due:
-                        link = link or await self._opened()
+                        link = await self._link_now(link)
                         await self._renew(link, due)
                 except MessagingError as error:
                     log.warning("leases could not be renewed, trying again: %s", error)
@@ -98,9 +102,18 @@ class Keeper:
             if link is not None:
                 await link.close()
 
-    async def _opened(self) -> Link:
-        link = self._made()
-        await link.open()
+    async def _link_now(self, link: Link | None) -> Link:
+        if link is not None and not self._moved:
+            return link
+        if link is not None:
+            await link.close()
+        self._moved = False
+        try:
+            link = self._made()
+            await link.open()
+        except MessagingError:
+            self._moved = True  # the old one is closed: another is needed all the same
+            raise
         return link
 
     def _due(self) -> tuple[list[tuple[str, float]], float | None]:

@@ -18,12 +18,12 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import RedisError
 
-from ...errors import ConfigurationError, MessagingError, StoreError, UsageError
+from ...errors import MessagingError, StoreError, UsageError
 from ...lifecycle import RetryPolicy
 from ...log import log
 from .calls import Args, Call, Lazy, Undo, Waiter
 from .faults import PASSING, code_of, moved_to, refusal
-from .place import Place, leave
+from .place import Place, drop, leave
 
 BACKOFF = RetryPolicy(base=0.05, cap=1.0, jitter="none")
 CLOSING_SECONDS = 2.0
@@ -80,11 +80,14 @@ class Link:
         self._running = asyncio.create_task(self._run())
 
     async def _connect_first(self) -> AbstractConnection:
+        left = self._place.tries
         while True:
             try:
                 return await self._connect()
             except (RedisError, OSError) as error:
-                if code_of(error) not in PASSING:  # nobody there, or a password: said at once
+                passing = code_of(error) in PASSING
+                left -= not passing
+                if not left:  # nobody is there, or a password is wrong: that is said at once
                     text = f"{self._place.shown} cannot be used: {self._trouble}"
                     raise StoreError(f"{text}; nothing was stored") from error
                 await asyncio.sleep(BACKOFF.delay(self._failures, 0))
@@ -146,17 +149,23 @@ class Link:
         """Who waits for the last call in line, if it has not been sent."""
         return self._outbox[-1].waiter if self._outbox else None
 
+    def renew(self) -> None:
+        """Connect anew, to where the place now points."""
+        drop(self._connection)
+
     def _cancelled(self, call: Call, future: asyncio.Future[Any]) -> None:
+        under_way = call in self._inflight or call in self._again
+        if under_way and call.undo is not None and future.cancelled():
+            # Nothing is sent until it is answered and undone. It stays pending, so that a server
+            # that never answers is given up.
+            self._undoing.add(call)
+            return
         self._pending.pop(call, None)
         if not call.sent:
             with contextlib.suppress(ValueError):
                 self._outbox.remove(call)
-        elif call.undo is not None:
-            if not future.cancelled():  # answered in the tick of the cancellation
-                if future.exception() is None:
-                    self._undo(call.undo, future.result())
-            elif call in self._inflight or call in self._again:
-                self._undoing.add(call)  # nothing is sent until this has been answered, and undone
+        elif call.undo is not None and not future.cancelled() and future.exception() is None:
+            self._undo(call.undo, future.result())  # answered in the tick of the cancellation
 
     def _undo(self, undo: Undo, answer: Any) -> None:
         args = undo(answer)
@@ -176,9 +185,8 @@ class Link:
                 return
             if call.sent:
                 what = f"did not answer within {self._patience} s; the outcome is unknown"
-                if self._reading is not None:
-                    self._trouble = "it does not answer"
-                    self._reading.cancel()
+                self._trouble = "it does not answer"
+                drop(self._connection)
             else:
                 what = f"cannot be used now ({self._trouble}); nothing was stored"
                 with contextlib.suppress(ValueError):
@@ -189,7 +197,10 @@ class Link:
 
     async def _run(self) -> None:
         while True:
-            await self._exchange(self._connection)
+            try:
+                await self._exchange(self._connection)
+            except Exception:  # noqa: BLE001 - whatever it is, the link must live on
+                log.exception("%s: the connection failed", self._place.shown)
             self._connection = await self._reconnect()
 
     async def _reconnect(self) -> AbstractConnection:
@@ -198,7 +209,7 @@ class Link:
             await asyncio.sleep(BACKOFF.delay(self._failures, 0))
             try:
                 return await self._connect()
-            except (RedisError, OSError, ConfigurationError) as error:
+            except Exception as error:  # noqa: BLE001 - likewise
                 log.warning("%s: not connected: %s", self._place.shown, error)
 
     async def _connect(self) -> AbstractConnection:
@@ -217,9 +228,10 @@ class Link:
     def _heed(self, error: BaseException) -> None:
         """What an error says of why, and where else to go."""
         code = code_of(error)
-        self._trouble = PASSING.get(code, str(error) or type(error).__name__)
-        if code == "MOVED" and isinstance(error, RedisError):
-            self._place.redirect(moved_to(error))
+        if code == "MOVED" and (address := moved_to(error)) is not None:
+            self._place.redirect(address)
+        elif not isinstance(error, asyncio.CancelledError):
+            self._trouble = PASSING.get(code, str(error) or "it does not answer")
 
     async def _exchange(self, connection: AbstractConnection) -> None:
         """Send and read until the connection is lost, or is to be made anew."""
@@ -235,10 +247,14 @@ class Link:
         except (RedisError, OSError) as error:
             self._trouble = str(error)
         finally:
+            if self._inflight:
+                drop(connection)
             self._reading.cancel()
             await asyncio.wait([self._reading])
             self._lost()
             await leave(connection)
+            if not self._reading.cancelled() and (failure := self._reading.exception()):
+                raise failure
 
     async def _send(self, connection: AbstractConnection) -> None:
         waiting, self._outbox = self._outbox, deque()
@@ -283,6 +299,7 @@ class Link:
             call.waiter.set_result(answer)
         elif call.waiter.cancelled() and call.undo is not None:
             self._undoing.discard(call)
+            self._pending.pop(call, None)
             self._wake.set()
             if not isinstance(answer, RedisError):
                 self._undo(call.undo, answer)
@@ -294,7 +311,7 @@ class Link:
         self._undoing.clear()
         self._progress.set()
         for call in unknown:
-            if call.repeatable:
+            if call.repeatable and not call.waiter.done():
                 again.append(call)
             else:
                 text = f"{self._place.shown} was lost ({self._trouble}); the outcome is unknown"

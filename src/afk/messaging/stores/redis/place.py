@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import Sequence
+from copy import copy
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
-from msgspec import Struct
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from ...errors import ConfigurationError
-
-Address = tuple[str, int]
+from .sentinels import Address, Watchers
 
 _KEPT = (
     "db",
@@ -36,17 +34,6 @@ _KEPT = (
 """Of a client's settings, what a connection of ours takes over; and all that start with `ssl_`."""
 
 CONNECT_SECONDS = 5.0
-
-
-class Watchers(Struct, frozen=True):
-    """The Sentinels of one primary."""
-
-    addresses: tuple[Address, ...]
-    service: str
-    settings: dict[str, Any] = {}
-
-    def __repr__(self) -> str:
-        return f"Watchers({self.addresses!r}, {self.service!r})"
 
 
 class Place:
@@ -77,7 +64,9 @@ class Place:
         self._tls = tls
         self._watchers = watchers
         self._redirect: Address | None = None
-        self._tries = 0
+        self._last: Address | None = None
+        self._current: Address | None = None
+        self._tried = 0
         self.shown = self._where()
 
     def _where(self) -> str:
@@ -92,13 +81,55 @@ class Place:
     def __repr__(self) -> str:
         return f"<{self.shown}>"
 
-    def redirect(self, address: Address | None) -> None:
-        """Where to connect next, once."""
+    @property
+    def watchers(self) -> Watchers | None:
+        """The Sentinels to ask, if any."""
+        return self._watchers
+
+    @property
+    def current(self) -> Address | None:
+        """The server that was settled on."""
+        return self._current
+
+    @property
+    def tries(self) -> int:
+        """How many addresses there are to try."""
+        return max(1, len(self._addresses))
+
+    def redirect(self, address: Address) -> None:
+        """Where to connect next. Of a cluster, it is a node to start from from now on."""
         self._redirect = address
+        if self._watchers is None and address not in self._addresses:
+            self._addresses.append(address)
+
+    def settled(self) -> bool:
+        """The last connection is the one to follow; False if it was redirected meanwhile."""
+        if self._redirect not in (None, self._last):
+            return False
+        self._current = self._last
+        return True
+
+    def own(self) -> Place:
+        """The same for another thread, beginning where this one is."""
+        mine = copy(self)
+        mine._addresses = list(self._addresses)
+        mine._redirect = self._current
+        return mine
 
     async def connect(self) -> AbstractConnection:
         """A connection to the server, authenticated."""
-        connection = await self._made()
+        self._last = None if self._path is not None else await self._address()
+        return await self._connected(self._last)
+
+    async def follow(self) -> AbstractConnection:
+        """Another connection to the server that was settled on."""
+        address = self._current
+        if self._path is None and address is None:
+            address = await self._address()
+        return await self._connected(address)
+
+    async def _connected(self, address: Address | None) -> AbstractConnection:
+        connection = self._made(address)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             _heed_cancellation()  # redis-py can swallow one while it connects
@@ -107,38 +138,22 @@ class Place:
             raise
         return connection
 
-    async def _made(self) -> AbstractConnection:
-        if self._path is not None:
-            return UnixDomainSocketConnection(path=self._path, **self._settings)
-        host, port = await self._address()
+    def _made(self, address: Address | None) -> AbstractConnection:
+        if address is None:
+            return UnixDomainSocketConnection(path=self._path or "", **self._settings)
         kind = SSLConnection if self._tls else Connection
-        return kind(host=host, port=port, **self._settings)
+        return kind(host=address[0], port=address[1], **self._settings)
 
     async def _address(self) -> Address:
-        if self._redirect is not None:
-            address, self._redirect = self._redirect, None
+        address, self._redirect = self._redirect, None
+        if address is not None:
             return address
         if self._watchers is not None:
-            return await _primary(self._watchers)
-        self._tries += 1
-        return self._addresses[(self._tries - 1) % len(self._addresses)]
-
-
-async def _primary(watchers: Watchers) -> Address:
-    settings = {
-        "socket_timeout": 1.0,
-        "socket_connect_timeout": 1.0,
-        "retry": Retry(NoBackoff(), 0),
-        **watchers.settings,
-    }
-    sentinel = Sentinel(list(watchers.addresses), sentinel_kwargs=settings)  # type: ignore[no-untyped-call]
-    try:
-        host, port = await sentinel.discover_master(watchers.service)
-    finally:
-        for client in sentinel.sentinels:
-            await client.aclose()
-    _heed_cancellation()
-    return host, int(port)
+            address = await self._watchers.primary()
+            _heed_cancellation()
+            return address
+        self._tried += 1
+        return self._addresses[(self._tried - 1) % len(self._addresses)]
 
 
 def _heed_cancellation() -> None:
@@ -152,6 +167,18 @@ async def leave(connection: AbstractConnection) -> None:
     with contextlib.suppress(RedisError, OSError, TimeoutError):
         async with asyncio.timeout(1.0):
             await connection.disconnect()
+
+
+def drop(connection: AbstractConnection) -> None:
+    """Let go at once: what it has sent and nobody took is not to arrive later."""
+    writer = connection._writer
+    if writer is None:
+        return
+    socket = writer.get_extra_info("socket")
+    if socket is not None:
+        with contextlib.suppress(OSError):
+            socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def _listed(addresses: Sequence[Address]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ReadOnlyError
 
 from ...hints import Bells
 from ...log import log
@@ -18,6 +19,7 @@ from .ears import Ears
 from .keeper import Keeper
 from .link import Link
 from .place import Place
+from .sentinels import Address, Lookout
 from .server import Server, greet, promised
 
 
@@ -45,6 +47,7 @@ class Presence:
         self._epoch = ""
         self._me = secrets.token_hex(8)
         self._looking: set[asyncio.Task[None]] = set()
+        self._lookout: Lookout | None = None
         self._loop: asyncio.AbstractEventLoop
         self.bells = Bells()
         self.untold: list[str] = []
@@ -62,14 +65,19 @@ class Presence:
         self._epoch = ""
         self.link = Link(self._place, self._greet, self._patience, self._heard)
         wakes = f"{self._prefix}wake:{self._me}"
-        self.ears = Ears(self._place, wakes, self.bells, self._start_look)
+        self.ears = Ears(self._place, wakes, self.bells, self._start_look, self._switched)
         self.keeper = Keeper(self._keepers_link, self.call)
         await self.link.open()
+        if self._place.watchers is not None:
+            self._lookout = Lookout(self._place.watchers, self._switched)
 
     async def close(self) -> None:
         """Let what is on its way arrive, and let go of all."""
         for looking in self._looking:
             looking.cancel()
+        if self._lookout is not None:
+            await self._lookout.close()
+            self._lookout = None
         await self.ears.close()
         await self.keeper.close()
         await self.link.close()
@@ -101,9 +109,19 @@ class Presence:
     async def _greet(self, connection: AbstractConnection) -> None:
         first = not self._epoch
         server = await greet(connection, self._prefix, secrets.token_hex(8) if first else "")
+        if not self._place.settled():
+            raise ReadOnlyError("another server is the primary by now")
         self._trust(server, first)
         if first:
             self._epoch = server.epoch
+        self.ears.renew()
+        self.keeper.renew()
+
+    def _switched(self, address: Address) -> None:
+        """Another server is the primary, or has the namespace's slot."""
+        if address != self._place.current:
+            self._place.redirect(address)
+            self.link.renew()
 
     def _trust(self, server: Server, first: bool) -> None:
         durability, asserted = promised(server, self._wanted)
@@ -122,7 +140,7 @@ class Presence:
         def heard(answer: Any, waited_for: bool) -> None:
             self._loop.call_soon_threadsafe(self._heard, answer, waited_for)
 
-        return Link(self._place, greet_again, self._patience, heard)
+        return Link(self._place.own(), greet_again, self._patience, heard)
 
     # -- time ----------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ...errors import ConfigurationError
-from .place import Address, Place, Watchers
+from .place import Place
+from .sentinels import Address, Watchers
 
 PORT, SENTINEL_PORT = 6379, 26379
 _WORDS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
