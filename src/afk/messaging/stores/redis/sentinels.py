@@ -90,7 +90,7 @@ class Lookout:
                 event = await events.get_message(timeout=60.0)
                 if event is None:
                     await events.ping()  # a connection that is dead says so
-                    continue
-                service, _, _, host, port = event["data"].decode().split(" ")
-                if service == self._watchers.service:
-                    self._switched((host, int(port)))
+                elif event["type"] == "message":
+                    service, _, _, host, port = event["data"].decode().split(" ")
+                    if service == self._watchers.service:
+                        self._switched((host, int(port)))
