@@ -16,7 +16,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ...errors import MessagingError, StoreError, UsageError
 from ...lifecycle import RetryPolicy
@@ -137,12 +137,15 @@ class Link:
         if self._closed:
             raise UsageError(f"{self._place.shown} is closed")
         call = Call(args, waiter, self._loop.time(), repeatable, undo)
-        self._pending[call] = None
         self._outbox.append(call)
+        self._expect(call)
+        return call
+
+    def _expect(self, call: Call) -> None:
+        self._pending[call] = None
         self._wake.set()
         if self._watch is None:
             self._watch = self._loop.call_later(self._patience, self._give_up)
-        return call
 
     @property
     def last(self) -> Waiter | None:
@@ -172,8 +175,9 @@ class Link:
         if args is not None and not self._closed:
             future = self._loop.create_future()
             future.add_done_callback(_note_failure)
-            self._outbox.appendleft(Call(args, future, self._loop.time(), False, None))
-            self._wake.set()
+            call = Call(args, future, self._loop.time(), False, None)
+            self._outbox.appendleft(call)
+            self._expect(call)
 
     def _give_up(self) -> None:
         """Fail what has waited too long; a connection that does not answer is let go."""
@@ -258,7 +262,12 @@ class Link:
 
     async def _send(self, connection: AbstractConnection) -> None:
         waiting, self._outbox = self._outbox, deque()
-        calls = [call for call in waiting if not call.waiter.cancelled()]
+        calls = []
+        for call in waiting:
+            if call.waiter.cancelled():
+                self._pending.pop(call, None)
+            else:
+                calls.append(call)
         commands = [call.args() if callable(call.args) else call.args for call in calls]
         for call in calls:
             call.sent = True
@@ -273,15 +282,15 @@ class Link:
                 answer: Any
                 try:
                     answer = await connection.read_response(disconnect_on_error=False)
-                except LostError as error:
+                except LostError as error:  # of these, some are a server's answer
                     if code_of(error) not in PASSING:
                         raise
                     answer = error
-                except RedisError as error:
+                except ResponseError as error:
                     answer = error
                 self._answered(self._inflight.popleft(), answer)
                 self._progress.set()
-        except (LostError, OSError) as error:
+        except (RedisError, OSError) as error:
             self._trouble = str(error)
 
     def _answered(self, call: Call, answer: Any) -> None:
@@ -317,7 +326,9 @@ class Link:
                 text = f"{self._place.shown} was lost ({self._trouble}); the outcome is unknown"
                 self._fail(call, StoreError(text))
         for call in reversed(again):
-            if not call.waiter.done():
+            if call.waiter.done():
+                self._pending.pop(call, None)
+            else:
                 call.sent = False
                 self._outbox.appendleft(call)
 
