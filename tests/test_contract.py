@@ -86,6 +86,7 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     return kind(tmp_path, request.getfixturevalue(kind.server).url)
 
 
+@pytest.mark.timeout(120)  # 64 interpreters start in one of them
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_contract(check: Check, subject: Subject) -> None:
     await check(subject)
