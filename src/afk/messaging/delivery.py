@@ -27,7 +27,7 @@ from .lifecycle import (
     after_failure,
     sub_request_key,
 )
-from .listening import deadline_of
+from .listening import deadline_of, in_time
 from .messages import MessageType
 from .receipts import Receipt, request
 from .records import Record
@@ -208,7 +208,8 @@ class Delivery(Generic[M]):
         verdict = await self._core.put(Turn(sends=(order,)), sent)
         receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
         if receipt.duplicate:
-            await self._revive(receipt.id)
+            async with in_time(self._core.store, end):
+                await self._revive(receipt.id)
         return await request(receipt, timeout, end)
 
     async def _revive(self, request_id: str) -> None:

@@ -315,7 +315,8 @@ class A2ADeliveryStore(Protocol):
 
         Atomic for each message. cancel (by ids): waiting, unclaimed ones become cancelled.
         redrive: dead ones of registered mailboxes are pending again, last in line, attempts and
-        ttl anew, the fence raised. discard: dead ones become cancelled, their bodies let go.
+        ttl anew, the fence raised. discard: dead ones become cancelled, their bodies let go. The
+        reason goes with either.
         """
 
     def listen(self, topic: str) -> Bell:

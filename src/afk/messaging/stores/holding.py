@@ -36,6 +36,14 @@ class Holdings:
             self._holds[token] = Hold(lease, now + seconds, at)
             self._next = min(self._next, at)
 
+    def put_off(self, tokens: Iterable[str], seconds: float) -> None:
+        """A renewal failed: it is due again in so many seconds."""
+        at = time.monotonic() + seconds
+        for token in tokens:
+            if token in self._holds:
+                self._holds[token].at = at
+                self._next = min(self._next, at)
+
     def wait(self) -> float | None:
         """Seconds until something is to be renewed; None if nothing is held."""
         if not self._holds:

@@ -25,13 +25,14 @@ class Opening:
         self._hasty = hasty
         self._users = 0
         self._task: asyncio.Future[None] | None = None
+        self._ending: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
         """Open it, or wait until it is; each open is matched by a close, but one that fails."""
         self._users += 1
         task = self._task
         if task is None or (task.done() and task.exception() is not None):
-            task = self._task = asyncio.ensure_future(self._start())
+            task = self._task = asyncio.ensure_future(self._begin(self._ending))
         try:
             await asyncio.shield(task)
         except BaseException:
@@ -39,12 +40,22 @@ class Opening:
             raise
 
     async def close(self) -> None:
-        """The last close ends it."""
+        """The last close ends it, and every one waits for that. Cancelled, it ends all the same."""
         self._users -= 1
         if self._users == 0 and self._task is not None:
             task, self._task = self._task, None
-            if self._hasty:
-                task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled() and task.exception() is None:
-                await self._stop()
+            self._ending = asyncio.ensure_future(self._end(task))
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
+
+    async def _begin(self, ending: asyncio.Future[None] | None) -> None:
+        if ending is not None:
+            await asyncio.wait([ending])
+        await self._start()
+
+    async def _end(self, task: asyncio.Future[None]) -> None:
+        if self._hasty:
+            task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            await self._stop()

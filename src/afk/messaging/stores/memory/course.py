@@ -78,6 +78,8 @@ class Course:
         row.state = "leased"
         row.lease_end = max(until, row.held_until)
         row.due = row.lease_end + row.backoff
+        if row.expires is not None:  # past its ttl there is nothing to wait for
+            row.due = min(row.due, max(row.lease_end, row.expires))
         self._due.set(row, row.due)
 
     def _finish(

@@ -128,6 +128,7 @@ class Ledger(Course):
     def _attach(self, row: Entry, request: Entry, now: float) -> None:
         """An answer is done at once, and its request's result."""
         row.is_answer = True
+        row.retention = max(row.retention, request.retention)  # as long as who asked counts on it
         row.state, row.settled_at = "done", now
         request.answer = row
         if request.state in FINAL:  # the result must be found for as long as it is kept
@@ -261,7 +262,7 @@ class Ledger(Course):
         self._accepted += 1
         row.place = self._accepted
         self.books.reopen(row)
-        row.settled_at, row.due = None, 0.0
+        row.settled_at, row.reason, row.due = None, None, 0.0
         row.attempt, row.redrives = 0, row.redrives + 1
         row.fence += 1
         row.expires = None if row.ttl is None else now + row.ttl
@@ -272,7 +273,7 @@ class Ledger(Course):
         if row.state != "dead":
             return False
         self.books.let_go(row)
-        row.state = "cancelled"
+        row.state, row.settled_at, row.reason = "cancelled", now, None
         self._end(row, now)
         return True
 

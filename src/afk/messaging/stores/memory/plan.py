@@ -56,7 +56,7 @@ class Plan:
         if request is None:
             late = send.awaited
         else:
-            late = request.awaited and (
+            late = request.asks and (
                 request.answer is not None
                 or request.state == "cancelled"
                 or request.id in self._answered
@@ -66,7 +66,7 @@ class Plan:
     def _place(self, send: Send) -> Refusal | None:
         """Where it goes: to its request, to the dead letters, or into the mailbox."""
         request = self._ledger.books.rows.get(send.answers) if send.answers is not None else None
-        if request is not None and request.awaited:
+        if request is not None and request.asks:
             self._answered.add(request.id)
             self._step("answer", send)
         elif send.dead is not None:

@@ -88,6 +88,11 @@ class Entry:
         self.answer: Entry | None = None
 
     @property
+    def asks(self) -> bool:
+        """Whether it is a request whose answer is awaited."""
+        return self.awaited and not self.is_answer
+
+    @property
     def kept(self) -> bool:
         """Whether key, digest or result must outlive the body."""
         return self.key is not None or self.awaited or self.is_answer

@@ -59,7 +59,7 @@ def _row(row: Entry, cursor: int, now: float) -> Row:
         redrives=row.redrives,
         fence=row.fence,
         thread=row.thread,
-        awaited=row.awaited,
+        awaited=row.asks,
         answer=None if row.answer is None else row.answer.body,
         cursor=cursor,
     )

@@ -66,9 +66,10 @@ def _token(token: str | None) -> tuple[str | bool, int]:
     if token is None:
         return False, 0
     try:
-        return parse_token(token)
+        message_id, fence = parse_token(token)
     except ValueError:
-        return "", -1  # no message has this id: its lease is lost
+        message_id, fence = "", -1  # no message has this id: its lease is lost
+    return (message_id, fence) if fence <= FOREVER else ("", -1)
 
 
 def _outcome(outcome: Outcome | None, held: bool) -> tuple[Any, ...] | bool:

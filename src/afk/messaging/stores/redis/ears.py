@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
 
 from ...hints import Bells
 from ...lifecycle import RetryPolicy
@@ -45,6 +44,7 @@ class Ears:
         self._look = look
         self._loop = asyncio.get_running_loop()
         self._due = float("inf")
+        self._closed = False
         self._alarm: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
@@ -56,6 +56,7 @@ class Ears:
 
     async def close(self) -> None:
         """Hear no more."""
+        self._closed = True
         if self._alarm is not None:
             self._alarm.cancel()
         if self._listening is not None:
@@ -73,7 +74,7 @@ class Ears:
     def expect(self, seconds: float) -> None:
         """Something is due then: look at that time, if anyone waits."""
         at = self._loop.time() + seconds
-        if at < self._due:
+        if at < self._due and not self._closed:
             self._due = at
             if self._alarm is not None:
                 self._alarm.cancel()
@@ -101,7 +102,7 @@ class Ears:
                 while True:
                     await self._hear(self._connection)
                     failures = 0
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - who waits must be heard again
                 log.debug("%s: not heard: %s", self._place.shown, error)
                 failures += 1
                 if code_of(error) == "MOVED" and (address := moved_to(error)) is not None:

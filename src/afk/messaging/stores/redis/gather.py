@@ -9,7 +9,8 @@ from .codec import Packed, joined
 
 MOST_TURNS = 64
 MOST_BYTES = 2**20
-"""What one script may hold: the server does nothing else meanwhile."""
+AT_ONCE = 0.05
+"""What one script may hold: the server does nothing else meanwhile. And within how many seconds."""
 
 
 class Gathered:
@@ -18,15 +19,17 @@ class Gathered:
     To the link it is a future itself: cancelled when every caller's is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self._since = now
         self._parts: list[tuple[Packed, asyncio.Future[Any]]] = []
         self._turns = self._bytes = 0
 
-    def add(self, packed: Packed, future: asyncio.Future[Any]) -> bool:
-        """Take one caller's turns in; False if they do not fit any more."""
+    def add(self, packed: Packed, future: asyncio.Future[Any], now: float) -> bool:
+        """Take one caller's turns in; False if they do not fit, or it has waited for the server:
+        every caller has a patience of its own."""
         turns, size = len(packed.turns), sum(map(len, packed.bodies))
         full = self._turns + turns > MOST_TURNS or self._bytes + size > MOST_BYTES
-        if full and self._parts:
+        if self._parts and (full or now - self._since > AT_ONCE):
             return False
         self._turns += turns
         self._bytes += size

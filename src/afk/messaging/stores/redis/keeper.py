@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,8 +15,8 @@ from ..holding import Holdings
 from .codec import ms
 from .link import Link
 
-PAUSE = 0.5
-"""Seconds until a renewal that failed is tried again."""
+PAUSE, LOOK = 0.5, 60.0
+"""Seconds until a renewal that failed is tried again; until the thread looks around, at most."""
 
 
 class Keeper:
@@ -32,7 +33,8 @@ class Keeper:
         self._holdings = Holdings()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake: asyncio.Event
+        self._wake = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
         self._next = float("inf")
         self._moved = self._stopped = False
 
@@ -48,7 +50,7 @@ class Keeper:
             self._thread = threading.Thread(target=self._main, name="afk-redis keeper", daemon=True)
             self._thread.start()
         elif wait is not None and self._owner.time() + wait < self._next:
-            self._nudge()
+            self._nudge(self._wake.set)
 
     def release(self, token: str) -> None:
         """Renew it no more."""
@@ -64,40 +66,47 @@ class Keeper:
         """End the thread."""
         self._stopped = True
         if self._thread is not None:
-            self._nudge()
+            self._nudge(self._cancel)
             await asyncio.to_thread(self._thread.join)
 
-    def _nudge(self) -> None:
+    def _nudge(self, call: Callable[[], object]) -> None:
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            try:
-                loop.call_soon_threadsafe(self._wake.set)
-            except RuntimeError:
-                return  # it has just ended
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(call)
+
+    def _cancel(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
 
     # -- in the thread -------------------------------------------------------------------
 
     def _main(self) -> None:
         try:
             asyncio.run(self._keep())
+        except asyncio.CancelledError:
+            pass
         except Exception:  # noqa: BLE001 - it must be known that the thread is gone
             log.exception("leases are not renewed any more")
 
     async def _keep(self) -> None:
-        self._wake = asyncio.Event()
+        self._keeping = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         link: Link | None = None
         try:
             while not self._stopped and not self._owner.is_closed():
-                due, wait = self._due()
+                self._next = float("inf")  # meanwhile, who holds something wakes it
+                with self._lock:
+                    due = self._holdings.due()
                 try:
                     if due:
                         link = await self._link_now(link)
                         await self._renew(link, due)
                 except MessagingError as error:
                     log.warning("leases could not be renewed, trying again: %s", error)
-                    wait = PAUSE
-                await self._sleep(wait)
+                    with self._lock:
+                        self._holdings.put_off([token for token, _ in due], PAUSE)
+                await self._sleep()
         finally:
             if link is not None:
                 await link.close()
@@ -116,16 +125,14 @@ class Keeper:
             raise
         return link
 
-    def _due(self) -> tuple[list[tuple[str, float]], float | None]:
-        """What is to be renewed now, and when to look again."""
+    async def _sleep(self) -> None:
         with self._lock:
-            return self._holdings.due(), self._holdings.wait()
-
-    async def _sleep(self, seconds: float | None) -> None:
+            wait = self._holdings.wait()
         # A look now and then at whether the process's own loop is still there.
-        self._next = self._owner.time() + (60.0 if seconds is None else seconds)
+        wait = LOOK if wait is None else min(wait, LOOK)
+        self._next = self._owner.time() + wait
         try:
-            async with asyncio.timeout(60.0 if seconds is None else seconds):
+            async with asyncio.timeout(wait):
                 await self._wake.wait()
         except TimeoutError:
             pass

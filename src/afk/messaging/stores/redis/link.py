@@ -18,7 +18,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import RedisError, ResponseError
 
-from ...errors import MessagingError, StoreError, UsageError
+from ...errors import InvalidMessageError, MessagingError, StoreError, UsageError
 from ...lifecycle import RetryPolicy
 from ...log import log
 from .calls import Args, Call, Lazy, Undo, Waiter
@@ -262,19 +262,24 @@ class Link:
 
     async def _send(self, connection: AbstractConnection) -> None:
         waiting, self._outbox = self._outbox, deque()
-        calls = []
-        for call in waiting:
-            if call.waiter.cancelled():
-                self._pending.pop(call, None)
-            else:
-                calls.append(call)
-        commands = [call.args() if callable(call.args) else call.args for call in calls]
-        for call in calls:
-            call.sent = True
-        self._inflight.extend(calls)
-        packed = connection.pack_commands(commands)
+        packed = [text for call in waiting if (text := self._packed(connection, call))]
         async with asyncio.timeout(self._patience):  # a server that reads nothing fills the pipe
             await connection.send_packed_command(packed, check_health=False)
+
+    def _packed(self, connection: AbstractConnection, call: Call) -> bytes:
+        """What is to be sent, and the call is under way; nothing, if it is not to be sent."""
+        if call.waiter.cancelled():
+            self._pending.pop(call, None)
+            return b""
+        try:
+            args = call.args() if callable(call.args) else call.args
+            text = b"".join(connection.pack_command(*args))
+        except Exception as error:  # noqa: BLE001 - it is this caller's, and no other's
+            self._fail(call, InvalidMessageError(f"not a text that can be stored: {error}"))
+            return b""
+        call.sent = True
+        self._inflight.append(call)
+        return text
 
     async def _read(self, connection: AbstractConnection) -> None:
         try:
@@ -303,12 +308,11 @@ class Link:
         else:
             self._failures = 0
             self._heard(answer, not call.waiter.done())
+        self._pending.pop(call, None)
         if not call.waiter.done():
-            self._pending.pop(call, None)
             call.waiter.set_result(answer)
         elif call.waiter.cancelled() and call.undo is not None:
             self._undoing.discard(call)
-            self._pending.pop(call, None)
             self._wake.set()
             if not isinstance(answer, RedisError):
                 self._undo(call.undo, answer)

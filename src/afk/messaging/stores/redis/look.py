@@ -73,7 +73,7 @@ class Found:
     def gone(self) -> bool:
         """Whether nothing covers it any more: the next write lets go of it."""
         gone = self.number("gone")
-        return gone is not None and gone < self.now
+        return gone is not None and gone <= self.now
 
     @property
     def state(self) -> State:
@@ -156,7 +156,7 @@ async def _by_index(look: Look, query: Query) -> AsyncIterator[Found]:
     if query.chain is not None:
         now, rows = await look("ids", 0, query.chain)
         root = Found(rows[0], now) if rows else None
-    async for found in _all(look, _index(query), _cursor(query)):
+    async for found in walk(look, _index(query), _cursor(query)):
         if root is not None and root.place <= found.place:
             if root.id != found.id:
                 yield root
@@ -181,9 +181,10 @@ def _cursor(query: Query) -> int | str:
     return "" if query.after is None else query.after
 
 
-async def _all(
+async def walk(
     look: Look, index: tuple[str, str], after: int | str = "", *, bodies: bool = True
 ) -> AsyncIterator[Found]:
+    """All of an index, slice by slice; index: the sorted set and the field that it is sorted by."""
     name, cursor = index
     while True:
         now, rows = await look("index", name, after, SLICE, int(bodies))
@@ -207,7 +208,7 @@ async def _as_delivered(
         return
     waiting = {
         found.place: found
-        async for found in _all(look, (f"open:{mailbox}", "place"), bodies=False)
+        async for found in walk(look, (f"open:{mailbox}", "place"), bodies=False)
         if found.state == "pending"
     }
     places = delivery_order(

@@ -75,6 +75,7 @@ class Presence:
         """Let what is on its way arrive, and let go of all."""
         for looking in self._looking:
             looking.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
         if self._lookout is not None:
             await self._lookout.close()
             self._lookout = None

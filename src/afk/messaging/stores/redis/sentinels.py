@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+
+from ...log import log
 
 Address = tuple[str, int]
 
@@ -77,8 +78,8 @@ class Lookout:
             client = Redis(host=host, port=port, **options)
             try:
                 await self._hear(client)
-            except (RedisError, OSError):
-                pass  # the others are listened to meanwhile
+            except Exception as error:  # noqa: BLE001 - the others are listened to meanwhile
+                log.debug("a Sentinel at %s:%d is not heard: %s", host, port, error)
             finally:
                 await client.aclose()
             await asyncio.sleep(PAUSE)

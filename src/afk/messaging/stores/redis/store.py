@@ -75,7 +75,7 @@ class RedisA2ADeliveryStore:
         prefix = f"afk:{{{namespace}}}:"
         self._here = Presence(place, prefix, durability, patience, clock, self._let_time_pass)
         self._roster = Roster(-1, {})
-        self._opening = Opening(self._here.open, self._here.close, hasty=True)
+        self._opening = Opening(self._start, self._here.close, hasty=True)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -90,17 +90,24 @@ class RedisA2ADeliveryStore:
         """The last close ends the thread and lets go of the connections."""
         await self._opening.close()
 
+    async def _start(self) -> None:
+        self._roster = Roster(-1, {})
+        await self._here.open()
+
     # -- delivering ----------------------------------------------------------------------
 
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn in order, all or nothing."""
-        here = self._here
-        future: Answer = asyncio.get_running_loop().create_future()
+        if not turns:
+            return ()
+        here, loop = self._here, asyncio.get_running_loop()
+        future: Answer = loop.create_future()
         packed = codec.packed(turns, here.keeper)
         last = here.link.last
-        if not (isinstance(last, Gathered) and last.add(packed, future)):
-            gathered = Gathered()
-            gathered.add(packed, future)
+        now = loop.time()
+        if not (isinstance(last, Gathered) and last.add(packed, future, now)):
+            gathered = Gathered(now)
+            gathered.add(packed, future, now)
             here.link.submit(lambda: here.call("put", *gathered.args()), gathered)
         dead, answers = await future
         died = codec.texts(dead)
@@ -226,8 +233,9 @@ class RedisA2ADeliveryStore:
     ) -> int:
         """Change these messages, or all dead ones of the agent, slice by slice."""
         if not ids and agent is not None:
-            dead = Query(mailbox=agent, state="dead", order="ended")
-            ids = tuple([row.id for row in await self.browse(dead)])
+            index = (f"dead:{agent}", "ended")
+            dead = look.walk(self._look, index, bodies=False)
+            ids = tuple([found.id async for found in dead])
         changed = 0
         for start in range(0, len(ids), AMENDED[verb]):
             part = ids[start : start + AMENDED[verb]]

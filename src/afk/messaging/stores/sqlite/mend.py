@@ -90,7 +90,7 @@ def _redrive(step: Step, row: Held) -> bool:
     step.db.execute(
         "UPDATE afk_delivery SET seq = ?, state = ?, line = ?, start = ?, until = ?, expires = ?,"
         " thread = ?, attempt = 0, fence = fence + 1, redrives = redrives + 1, settled = NULL,"
-        " dead = NULL, gone = NULL, fade = NULL, trim = NULL WHERE seq = ?",
+        " reason = NULL, dead = NULL, gone = NULL, fade = NULL, trim = NULL WHERE seq = ?",
         (
             step.accepted,
             PENDING,

@@ -92,6 +92,7 @@ if #taken == 0 then
     local before = tonumber(call('ZSCORE', P .. 'waiting', ME)) or 0
     if math.abs(now - before) > 20000 then
       call('ZADD', P .. 'waiting', now, ME)
+      call('PEXPIRE', P .. 'waiting', HEARING)
       call('ZREMRANGEBYSCORE', P .. 'waiting', '-inf', now - HEARING)
     end
   end

@@ -153,7 +153,9 @@ local function finish(r, state, reason, err) -- every way an open message ends
   withdraw(r)
   call('ZREM', P .. 'open:' .. r.mailbox, r.id)
   if r.ends and r.state ~= 'leased' then call('ZREM', P .. 'expire', r.id) end
-  local fields = { 'state', state, 'settled', now, 'fence', r.fence + 1, 'error', err or '' }
+  local fields = {
+    'state', state, 'settled', now, 'fence', r.fence + 1, 'attempt', r.attempt, 'error', err or '',
+  }
   if reason then
     fields[#fields + 1] = 'reason'
     fields[#fields + 1] = reason
@@ -247,6 +249,13 @@ local function drop(id) -- all that is known of it
   if chain then call('ZREM', P .. 'chain:' .. chain, id) end
 end
 
+local function over(id) -- whether nothing covers it any more; then it goes
+  local gone = tonumber(call('HGET', P .. 'msg:' .. id, 'gone'))
+  if not gone or gone > now then return false end
+  drop(id)
+  return true
+end
+
 local function fade(id) -- its body goes; of what has no key and is no request or answer, all
   call('ZREM', P .. 'trim', id)
   local key = P .. 'msg:' .. id
@@ -259,12 +268,10 @@ local function forget(most) -- what history and retention no longer cover, so ma
   end
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'fade', '-inf', now, 'LIMIT', 0, most)) do
     fade(id)
-    local gone = tonumber(call('HGET', P .. 'msg:' .. id, 'gone'))
+    local gone = call('HGET', P .. 'msg:' .. id, 'gone')
     if not gone then
       call('ZREM', P .. 'fade', id)
-    elseif gone <= now then
-      drop(id)
-    else
+    elseif not over(id) then
       call('ZADD', P .. 'fade', gone, id)
     end
   end

@@ -25,6 +25,7 @@ local function known(plan, s) -- what is there under the key or the id; or nil
   if first and first ~= 'stored' then
     box, sender, key, digest = first.mailbox, first.sender, first.key, first.digest
   else
+    if over(id) then return nil end
     box, sender, key, digest =
       unpack(call('HMGET', P .. 'msg:' .. id, 'mailbox', 'sender', 'key', 'digest'))
     if not box then return nil end
@@ -60,7 +61,7 @@ local function add(plan, s) -- plan one send; a refusal, or nil and what it will
   if refusal or there then return refusal, there end
   local kind = s.dead and 'dead' or 'mail'
   if s.answers then
-    local request = load(s.answers)
+    local request = not over(s.answers) and load(s.answers)
     if request and request.awaited then
       kind = 'answer'
       local late = request.answer or request.state == 'cancelled' or plan.answered[s.answers]
@@ -203,7 +204,7 @@ local function take(turn)
     if not r or r.fence ~= fence or final(r) then return { 1, 'lease_lost', '', '', 0 } end
     plan.held = r
     -- the room that its end makes
-    if outcome[1] == 'done' or outcome[1] == 'dead' then plan.added[r.mailbox] = -1 end
+    if outcome and (outcome[1] == 'done' or outcome[1] == 'dead') then plan.added[r.mailbox] = -1 end
   end
   local verdict = { 0 }
   for _, s in ipairs(sends) do
@@ -212,7 +213,7 @@ local function take(turn)
     verdict[#verdict + 1] = accepted[1]
     verdict[#verdict + 1] = accepted[2]
   end
-  if plan.held then settle(plan.held, outcome) end
+  if plan.held and outcome then settle(plan.held, outcome) end
   for _, s in ipairs(plan.steps) do store(s) end
   return verdict
 end
