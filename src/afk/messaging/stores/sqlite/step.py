@@ -159,6 +159,8 @@ class Step:
         """An open message is ready, at its place, once due; or it ends, if it has nowhere to go."""
         reason = self._must_end(row)
         if reason is not None:
+            attempt = changes.get("attempt")
+            row.attempt = attempt if isinstance(attempt, int) else row.attempt
             self.finish(row, DEAD, reason, str(changes.get("error", "")))
         else:
             self._place(row, due, **changes)
@@ -206,7 +208,14 @@ class Step:
         columns = self.ending(row, state, reason, error or row.error)
         # In a batch, a message may have ended with another before it: then this changes nothing.
         if self.update(
-            row, line=None, due=None, expires=None, thread=None, fence=row.fence + 1, **columns
+            row,
+            line=None,
+            due=None,
+            expires=None,
+            thread=None,
+            fence=row.fence + 1,
+            attempt=row.attempt,
+            **columns,
         ):
             self.count(row.mailbox, -1)
             self.ended_as(row, state)

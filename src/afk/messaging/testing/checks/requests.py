@@ -369,6 +369,18 @@ async def check_waiters_leak_nowhere(subject: Subject) -> None:
         assert await ada.message_count() == 0
 
 
+async def check_a_reply_to_an_answer_is_mail(subject: Subject) -> None:
+    """An answer is no request: what is replied to it goes to its sender's mailbox."""
+    async with subject.bus() as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        async with serving(bob, echo):
+            answer = await ada.request("bob", "q", timeout=PATIENCE)
+        await bus.deliver(answer.reply("thanks"))
+        message = await bob.receive(timeout=PATIENCE)
+        assert message is not None
+        assert message.content == "thanks"
+
+
 async def check_an_answer_is_a_message_of_its_own(subject: Subject) -> None:
     """An answer can be read and traced beside its request, and is done as soon as it is there."""
     async with subject.bus() as bus:

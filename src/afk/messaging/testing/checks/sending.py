@@ -331,6 +331,19 @@ async def check_an_explicit_key_lives_as_long_as_its_message_and_retention(
         assert not (await ada.send("bob", 1, idempotency_key="k")).duplicate
 
 
+async def check_a_key_that_is_over_swallows_nothing(subject: Subject) -> None:
+    """The first send under a key whose retention is over is a new message and is delivered, also
+    when nothing else has happened in between."""
+    clock = FakeClock()
+    async with subject.bus(clock, history=10, retention=100) as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "old", idempotency_key="k")
+        await (await claimed(bob)).ack()
+        clock.advance(101)
+        assert not (await bob.send("bob", "new", idempotency_key="k")).duplicate
+        assert (await claimed(bob)).message.content == "new"
+
+
 async def check_a_default_key_lives_as_long_as_its_message_and_history(subject: Subject) -> None:
     """A message's id is its key while it is open, and for `history` after it ended."""
     clock = FakeClock()

@@ -118,6 +118,18 @@ async def check_a_refused_late_ack_leaves_time_its_way(subject: Subject) -> None
         assert await contents(eve) == ["fills it"]
 
 
+async def check_a_message_given_back_to_nobody_counts_no_attempt(subject: Subject) -> None:
+    """What is given back after its mailbox was unregistered is dead, with its attempt unused."""
+    async with subject.bus() as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "work")
+        delivery = await claimed(bob)
+        await bus.unregister("bob")
+        await delivery.give_back()
+        [letter] = await bus.dead_letters("bob")
+        assert (letter.reason, letter.attempts) == ("unregistered", 0)
+
+
 async def check_who_waits_hears_of_an_expiry(subject: Subject) -> None:
     """`settled()` returns soon after a ttl ran out, although nobody else calls the store; the
     callback for dead letters is told as well."""
