@@ -546,7 +546,7 @@ async def _(_: Place) -> None:
 @bad(
     "connect to a scheme there is not",
     ConfigurationError,
-    "'kafka': no such store; use memory://, memory://name or sqlite:///path",
+    "'kafka': no such store; use memory://, memory://name, sqlite:///path or redis://host",
 )
 async def _(_: Place) -> None:
     connect("kafka://localhost")
@@ -555,7 +555,7 @@ async def _(_: Place) -> None:
 @bad(
     "connect to a file without its scheme",
     ConfigurationError,
-    "'team.db': no such store; use memory://, memory://name or sqlite:///path",
+    "'team.db': no such store; use memory://, memory://name, sqlite:///path or redis://host",
 )
 async def _(_: Place) -> None:
     connect("team.db")

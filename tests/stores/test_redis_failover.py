@@ -340,9 +340,9 @@ async def goes_on(call: Callable[[], Any], what: str) -> None:
 
 async def test_nothing_ties_a_bus_to_a_frozen_primary(sentinels: Sentinels) -> None:
     async with (
-        connect(url_of(sentinels, "?patience=0.3")) as impatient,
-        connect(url_of(sentinels, "?patience=1")) as cancelled,
-        connect(url_of(sentinels, "?patience=1")) as loaded,
+        connect(url_of(sentinels, "?patience=0.9")) as impatient,
+        connect(url_of(sentinels, "?patience=2")) as cancelled,
+        connect(url_of(sentinels, "?patience=2")) as loaded,
     ):
         boxes = [await bus.register("a") for bus in (impatient, cancelled, loaded)]
         await replicated(sentinels)
