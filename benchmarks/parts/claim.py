@@ -91,10 +91,11 @@ def _send(bus: MessageBus, number: int, thread: str, delay: float) -> Send:
 
 
 async def _lease(bus: MessageBus, count: int) -> None:
-    for start in range(0, count, FILL):
-        limit = min(FILL, count - start)
-        batch = await bus._core.store.claim(Claim(mailbox=NAME, limit=limit, lease=86_400.0))
-        assert len(batch.leased) == limit
+    while count:
+        claim = Claim(mailbox=NAME, limit=min(FILL, count), lease=86_400.0)
+        batch = await bus._core.store.claim(claim)
+        assert batch.leased
+        count -= len(batch.leased)
 
 
 def measure(quick: bool, stores: Sequence[str]) -> Result:
