@@ -235,7 +235,7 @@ class Link:
         if code == "MOVED" and (address := moved_to(error)) is not None:
             self._place.redirect(address)
         elif not isinstance(error, asyncio.CancelledError):
-            self._trouble = PASSING.get(code, str(error) or "it does not answer")
+            self._trouble = PASSING.get(code, str(error).rstrip(".") or "it does not answer")
 
     async def _exchange(self, connection: AbstractConnection) -> None:
         """Send and read until the connection is lost, or is to be made anew."""
