@@ -161,3 +161,23 @@ async def test_edges_of_the_port_are_answered(store: RedisA2ADeliveryStore) -> N
         [verdict] = await store.put((Turn(token=token, outcome=Extend(1)),))
         assert verdict.refusal is not None
         assert verdict.refusal.kind == "lease_lost"
+
+
+async def test_who_goes_on_waiting_goes_on_being_heard(redis_server: Server) -> None:
+    store = store_at(redis_server)
+    store.poll = 0.1
+    client = aioredis.Redis.from_url(redis_server.url)
+    async with MessageBus(store) as bus:
+        mailbox = await bus.register("bob")
+        waiting = asyncio.create_task(mailbox.receive(timeout=20))
+        ear = f"{store._here._prefix}ears:mail:bob"
+
+        async def is_noted() -> bool:
+            return await client.pttl(ear) > 60_000
+
+        await until(is_noted, "it is noted who waits")
+        await client.pexpire(ear, 5_000)
+        await until(is_noted, "and noted again before that is forgotten", 3)
+        await mailbox.send("bob", "heard")
+        assert await waiting is not None
+    await client.aclose()

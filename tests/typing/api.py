@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import assert_type
 
+import redis.asyncio
+
 from afk.messaging import (
     AgentMailbox,
     AgentMessage,
@@ -10,9 +12,11 @@ from afk.messaging import (
     InternalA2AEnvelope,
     InternalA2AProtocol,
     Receipt,
+    RedisMessageBus,
     RetryPolicy,
     connect,
 )
+from afk.messaging.store import Durability
 
 
 @dataclass
@@ -34,6 +38,12 @@ async def letters() -> None:
         answer = await mailbox.request("editor", {"q": 1}, timeout=5)
         assert_type(answer, AgentMessage)
         await mailbox.send("editor", 1, prioritty="high")  # type: ignore[call-arg]
+
+
+async def servers(client: redis.asyncio.Redis) -> None:
+    async with RedisMessageBus(client, namespace="blue", durability="disk", patience=5.0) as bus:
+        assert_type(bus.durability, Durability)
+    RedisMessageBus(client, durability="disc")  # type: ignore[arg-type]
 
 
 async def handler(delivery: Delivery[AgentMessage]) -> dict[str, str]:
