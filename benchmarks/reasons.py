@@ -86,15 +86,16 @@ WHY: dict[str, dict[str, str]] = {
         " them write, so each is a sync to disk: a claim that finds nothing notes who is to be"
         " woken. The plain loop makes three short commands. The client spends some 400 µs of"
         " processor time on a message, most of it in the event loop's way from call to socket and"
-        " back; the server some 280 µs, twice what it spends when calls come together.",
+        " back; the server some 280 µs, twice what it spends when calls come together (both"
+        " without the syncs, with `appendfsync everysec`).",
         "redis: W1b": "Redis, W1b, W3 and W5: a message costs the server about 130 µs (storing,"
         " claiming and settling it: some three dozen calls in Lua, mostly on hash fields and"
         " sorted sets, each write also to the file) and the client as much; that alone allows some"
         " 7,000 a second. A list of 100 at a time costs a message a few µs on either side, and"
         " keeps no key, lease, order of retries, thread or history.",
         "redis: W2": "Redis, W2: a request is two puts, a claim, a claim that finds nothing, and"
-        " two looks, one of which notes who is to be woken; four or five of them wait for the"
-        " disk.",
+        " two looks, one of which notes who is to be woken: six scripts, four of which wait for a"
+        " sync to disk.",
         "redis: W4": "Redis, W4: one script stores the copies; but each of the hundred readers"
         " claims and acks for itself, and is noted and woken each time.",
     },

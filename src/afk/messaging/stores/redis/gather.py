@@ -9,8 +9,9 @@ from .codec import Packed, joined
 
 MOST_TURNS = 64
 MOST_BYTES = 2**20
+"""What one script may hold: the server does nothing else meanwhile."""
 AT_ONCE = 0.05
-"""What one script may hold: the server does nothing else meanwhile. And within how many seconds."""
+"""Seconds after the first caller within which others may join."""
 
 
 class Gathered:
