@@ -546,6 +546,17 @@ async def test_a_replica_is_not_written_to_and_waited_for(server: Server) -> Non
         await more(handled)
 
 
+async def test_a_server_with_too_few_replicas_is_waited_for(either: Server) -> None:
+    async with bus_at(either, patience=1) as bus:
+        mailbox = await bus.register("bob")
+        either.call("CONFIG", "SET", "min-replicas-to-write", "1")
+        with pytest.raises(StoreError, match=r"too few replicas.*nothing was stored"):
+            await mailbox.send("bob", "lost")
+        either.call("CONFIG", "SET", "min-replicas-to-write", "0")
+        await mailbox.send("bob", "kept")
+        assert await contents(mailbox) == ["kept"]
+
+
 async def test_a_server_that_loads_its_data_is_waited_for(either: Server) -> None:
     async with bus_at(either) as bus:
         mailbox = await bus.register("a")
