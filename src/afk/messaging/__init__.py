@@ -12,7 +12,14 @@ Backends are imported when first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .bus import InMemoryMessageBus, MessageBus, RedisMessageBus, SQLiteMessageBus
+from .bus import (
+    InMemoryMessageBus,
+    MessageBus,
+    NATSMessageBus,
+    PostgresMessageBus,
+    RedisMessageBus,
+    SQLiteMessageBus,
+)
 from .connect import connect
 from .delivery import Delivery, Reject, Retry
 from .errors import (
@@ -38,11 +45,15 @@ from .trace import DeadLetter, Trace
 
 if TYPE_CHECKING:
     from .stores.memory import InMemoryA2ADeliveryStore as InMemoryA2ADeliveryStore
+    from .stores.nats import NATSA2ADeliveryStore as NATSA2ADeliveryStore
+    from .stores.postgres import PostgresA2ADeliveryStore as PostgresA2ADeliveryStore
     from .stores.redis import RedisA2ADeliveryStore as RedisA2ADeliveryStore
     from .stores.sqlite import SQLiteA2ADeliveryStore as SQLiteA2ADeliveryStore
 
 _LAZY = {
     "InMemoryA2ADeliveryStore": ".stores.memory",
+    "NATSA2ADeliveryStore": ".stores.nats",
+    "PostgresA2ADeliveryStore": ".stores.postgres",
     "RedisA2ADeliveryStore": ".stores.redis",
     "SQLiteA2ADeliveryStore": ".stores.sqlite",
 }
@@ -68,6 +79,10 @@ __all__ = [
     "MailboxStats",
     "MessageBus",
     "MessagingError",
+    "NATSA2ADeliveryStore",
+    "NATSMessageBus",
+    "PostgresA2ADeliveryStore",
+    "PostgresMessageBus",
     "Receipt",
     "RedisA2ADeliveryStore",
     "RedisMessageBus",

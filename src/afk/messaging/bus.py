@@ -98,14 +98,20 @@ class MessageBus(Inspector):
 
     # -- messages ------------------------------------------------------------------------
 
-    async def deliver(self, message: AgentMessage) -> Receipt[AgentMessage]:
-        """Send a ready-made message; its id is its idempotency key."""
+    async def deliver(
+        self, message: AgentMessage, *, connection: Any = None
+    ) -> Receipt[AgentMessage]:
+        """Send a ready-made message; its id is its idempotency key.
+
+        connection: a database connection of yours with an open transaction (PostgreSQL): the
+        message is sent when you commit, and never if you roll back (a transactional outbox).
+        """
         if not isinstance(message, AgentMessage):
             raise InvalidMessageError(
                 f"message: deliver() takes an AgentMessage, not {type(message).__name__};"
                 " mailbox.send() takes a recipient and a content"
             )
-        return await post(self._core, LETTERS, letter_record(message))
+        return await post(self._core, LETTERS, letter_record(message), connection=connection)
 
     async def broadcast(self, message: AgentMessage) -> list[Receipt[AgentMessage]]:
         """A copy, with an id of its own, for every registered agent but the sender."""
@@ -219,5 +225,68 @@ class RedisMessageBus(MessageBus):
 
         store = RedisA2ADeliveryStore(
             client, durability=durability, namespace=namespace, patience=patience
+        )
+        super().__init__(store, **options)
+
+
+class PostgresMessageBus(MessageBus):
+    """A bus in a PostgreSQL database, for agents on any number of machines.
+
+    dsn_or_pool: a `postgresql://` URL or an asyncpg.Pool, which is used and not closed.
+    schema: where the tables are; durability: what the server is to give, by default what its
+    settings say; patience: seconds a call waits for the server before it fails.
+    """
+
+    def __init__(
+        self,
+        dsn_or_pool: Any,
+        *,
+        durability: Durability | None = None,
+        namespace: str = "afk",
+        schema: str = "afk",
+        patience: float = 10.0,
+        **options: Any,
+    ) -> None:
+        with needs_extra("postgres"):
+            from .stores.postgres import PostgresA2ADeliveryStore
+
+        store = PostgresA2ADeliveryStore(
+            dsn_or_pool,
+            durability=durability,
+            namespace=namespace,
+            schema=schema,
+            patience=patience,
+        )
+        super().__init__(store, **options)
+
+
+class NATSMessageBus(MessageBus):
+    """A bus on NATS JetStream, for agents on any number of machines.
+
+    url_or_client: a `nats://` URL (or several, with commas) or a nats.aio.client.Client, whose
+    settings are taken over; the bus makes connections of its own, and closes those. replicas: of
+    the stream, when it is created; durability: what the server is known to give, if you know more
+    than it tells; patience: seconds a call waits for the server before it fails.
+    """
+
+    def __init__(
+        self,
+        url_or_client: Any,
+        *,
+        durability: Durability | None = None,
+        namespace: str = "afk",
+        replicas: int | None = None,
+        patience: float = 10.0,
+        **options: Any,
+    ) -> None:
+        with needs_extra("nats"):
+            from .stores.nats import NATSA2ADeliveryStore
+
+        store = NATSA2ADeliveryStore(
+            url_or_client,
+            durability=durability,
+            namespace=namespace,
+            replicas=replicas,
+            patience=patience,
         )
         super().__init__(store, **options)

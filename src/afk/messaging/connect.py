@@ -6,12 +6,14 @@ import asyncio
 import difflib
 import os
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from weakref import WeakKeyDictionary
 
 from .bus import (
     InMemoryMessageBus,
     MessageBus,
+    NATSMessageBus,
+    PostgresMessageBus,
     RedisMessageBus,
     SQLiteMessageBus,
     needs_extra,
@@ -24,12 +26,25 @@ _REDIS = (
     *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
     *("redis+cluster", "rediss+cluster"),
 )
-_CONNECTION = (
+_POSTGRES = ("postgresql", "postgres")
+_NATS = ("nats", "tls")
+_REDIS_CONNECTION = (
     *("db", "client_name", "sentinel_username", "sentinel_password"),
     *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"),
     *("ssl_cert_reqs", "ssl_check_hostname"),
 )
-"""What the query of a Redis URL may say of the connection, beside the options of every store."""
+_POSTGRES_CONNECTION = (
+    *("host", "port", "user", "password", "passfile", "dbname", "application_name"),
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"),
+    *("target_session_attrs", "options"),
+)
+_NATS_CONNECTION = ("creds", "nkey", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_CONNECTION = (
+    dict.fromkeys(_REDIS, _REDIS_CONNECTION)
+    | dict.fromkeys(_POSTGRES, (*_POSTGRES_CONNECTION, "schema"))
+    | dict.fromkeys(_NATS, (*_NATS_CONNECTION, "replicas"))
+)
+"""What the query of a URL may say beside the options of every store, by its scheme."""
 _TEXT = ("namespace", "durability")
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "lease": float,
@@ -53,7 +68,8 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
     None: the environment's AFK_MESSAGING_URL, else `memory://`. `memory://` is private,
     `memory://name` shared within the event loop; `sqlite:///relative/path.db`,
     `sqlite:////absolute/path.db`; `redis://host:6379/0`, `rediss://`, `unix:///path.sock`,
-    `redis+sentinel://host:26379,host:26379/service`, `redis+cluster://host:6379,host:6379`.
+    `redis+sentinel://host:26379,host:26379/service`, `redis+cluster://host:6379,host:6379`;
+    `postgresql://user@host:5432/database`; `nats://host:4222,host:4222`, `tls://host:4222`.
     Raises ConfigurationError for what it does not know.
     """
     if url is None:
@@ -62,7 +78,7 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
         parts = urlsplit(url)
     except ValueError:  # its text may show a password
         raise ConfigurationError("the URL cannot be read: its host is malformed") from None
-    own = _CONNECTION if parts.scheme in _REDIS else ()
+    own = _CONNECTION.get(parts.scheme, ())
     if own and "@" in parts.path + parts.query + parts.fragment:
         raise ConfigurationError("a password with / ? or # in it must be quoted: %2F, %3F, %23")
     options = _query(parts.query, own) | options
@@ -72,9 +88,13 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
         return SQLiteMessageBus(_path(url, parts.netloc, parts.path), **options)
     if parts.scheme in _REDIS:
         return _redis(url, options)
+    if parts.scheme in _POSTGRES:
+        return _postgres(url, options)
+    if parts.scheme in _NATS:
+        return _nats(url, options)
     raise ConfigurationError(
         f"{parts.scheme or _shown(url)!r}: no such store; use memory://, memory://name,"
-        " sqlite:///path or redis://host"
+        " sqlite:///path, redis://host, postgresql://host/database or nats://host"
     )
 
 
@@ -85,16 +105,20 @@ def _query(query: str, own: tuple[str, ...] = ()) -> dict[str, Any]:
         if name in _TEXT or name in own:
             options[name] = value
         elif name in _NUMBERS:
-            try:
-                options[name] = _NUMBERS[name](value)
-            except ValueError:
-                raise ConfigurationError(f"{name}: {value!r} is not a number") from None
+            options[name] = _number(name, value, _NUMBERS[name])
         else:
             known = [*_TEXT, *_NUMBERS, *own]
             near = difflib.get_close_matches(name, known)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise ConfigurationError(f"unknown option {name!r} in the URL; {hint}")
     return options
+
+
+def _number(name: str, value: Any, kind: type[int] | type[float]) -> int | float:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigurationError(f"{name}: {value!r} is not a number") from None
 
 
 def _memory(name: str, options: dict[str, Any]) -> MessageBus:
@@ -117,10 +141,30 @@ def _memory(name: str, options: dict[str, Any]) -> MessageBus:
 
 
 def _redis(url: str, options: dict[str, Any]) -> MessageBus:
-    connection = {name: options.pop(name) for name in _CONNECTION if name in options}
+    connection = _taken(options, _REDIS_CONNECTION)
     with needs_extra("redis"):
         from .stores.redis.url import place_at
     return RedisMessageBus(place_at(url, connection), **options)
+
+
+def _postgres(url: str, options: dict[str, Any]) -> MessageBus:
+    """The database's own options stay in its URL."""
+    query = urlencode(_taken(options, _POSTGRES_CONNECTION))
+    return PostgresMessageBus(urlsplit(url)._replace(query=query).geturl(), **options)
+
+
+def _nats(url: str, options: dict[str, Any]) -> MessageBus:
+    connection = _taken(options, _NATS_CONNECTION)
+    with needs_extra("nats"):
+        from .stores.nats.url import place_at
+    if "replicas" in options:
+        options["replicas"] = _number("replicas", options["replicas"], int)
+    return NATSMessageBus(place_at(url, connection), **options)
+
+
+def _taken(options: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """These options, which are no longer among the others."""
+    return {name: options.pop(name) for name in names if name in options}
 
 
 def _shown(url: str) -> str:

@@ -26,6 +26,7 @@ from .store import (
     Bell,
     Claim,
     Leased,
+    OutboxStore,
     Query,
     Roster,
     Row,
@@ -67,6 +68,14 @@ class Core:
 
     async def enter(self) -> None:
         """Be open, in the right loop, and not inside a transaction that would deadlock."""
+        await self._ready()
+        if self in in_transaction.get(()):
+            raise UsageError(
+                "a bus call inside delivery.transaction() would wait for that transaction;"
+                " use the delivery's own send, or call it after the block"
+            )
+
+    async def _ready(self) -> None:
         self._refuse_if_closed()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
@@ -85,11 +94,6 @@ class Core:
                     if self._closed:  # meanwhile, and nothing was open then
                         await self.store.close()
             self._refuse_if_closed()
-        if self in in_transaction.get(()):
-            raise UsageError(
-                "a bus call inside delivery.transaction() would wait for that transaction;"
-                " use the delivery's own send, or call it after the block"
-            )
 
     async def close(self) -> None:
         """Flush acks, drain callbacks, release the store. Idempotent."""
@@ -139,6 +143,22 @@ class Core:
         """One turn, after what was to be settled later; a refusal is raised as its error."""
         verdict = await self.try_put(turn, sent)
         await self.insist(verdict)
+        return verdict
+
+    async def put_within(self, connection: Any, turn: Turn, sent: Sent) -> Verdict:
+        """One turn in the transaction open on the caller's connection."""
+        store = self.store
+        if not (store.capabilities.outbox and isinstance(store, OutboxStore)):
+            raise UsageError(
+                "connection: this store cannot send inside a transaction of yours;"
+                " postgresql:// can"
+            )
+        try:
+            await self._ready()
+            verdict = await store.put_within(connection, turn)
+        except StoreError as error:
+            raise StoreError(str(error), message=sent.message, key=sent.key) from error
+        await self.conclude(verdict)
         return verdict
 
     async def conclude(self, verdict: Verdict) -> None:

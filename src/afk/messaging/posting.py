@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from .core import Core
@@ -31,13 +33,18 @@ async def post(
     ttl: float | None = None,
     delay: float = 0.0,
     deadline: float | None = None,
+    connection: Any = None,
 ) -> Receipt[M]:
-    """Store one message; its receipt."""
+    """Store one message; its receipt. connection: with an open transaction, to be part of."""
     if record.recipient == BROADCAST:
         raise InvalidMessageError("recipient: '*' is for broadcast(); deliver() takes one agent")
     record = _here(record)
     order = to_send(record, core.settings, ttl=ttl, delay=delay)
-    verdict = await core.put(Turn(sends=(order,)), Sent(record, view, deadline))
+    turn, sent = Turn(sends=(order,)), Sent(record, view, deadline)
+    if connection is None:
+        verdict = await core.put(turn, sent)
+    else:
+        verdict = await core.put_within(connection, turn, sent)
     return Receipt(core, view, record, verdict.accepted[0])
 
 

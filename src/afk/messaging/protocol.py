@@ -34,9 +34,12 @@ class InternalA2AProtocol:
         await bind(self.bus._core, name, ordered=ordered, capacity=capacity)
         return mailbox
 
-    async def send(self, envelope: InternalA2AEnvelope) -> Receipt[InternalA2AEnvelope]:
-        """Send an envelope under its idempotency key."""
-        return await post(self.bus._core, ENVELOPES, envelope_record(envelope))
+    async def send(
+        self, envelope: InternalA2AEnvelope, *, connection: Any = None
+    ) -> Receipt[InternalA2AEnvelope]:
+        """Send an envelope under its idempotency key; `connection` as for `MessageBus.deliver`."""
+        record = envelope_record(envelope)
+        return await post(self.bus._core, ENVELOPES, record, connection=connection)
 
     async def request(
         self, envelope: InternalA2AEnvelope, *, timeout: float = 30.0

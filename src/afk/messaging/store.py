@@ -41,6 +41,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """A held lease is renewed while the holder's event loop is blocked."""
     transactions: bool = False
     """`begin` works: the handler's writes commit with the turn."""
+    outbox: bool = False
+    """`put_within` works: a send can be part of the caller's own transaction."""
 
 
 class Box(Struct, frozen=True, kw_only=True):
@@ -330,3 +332,12 @@ class TransactionalStore(Protocol):
 
     async def begin(self) -> Transaction:
         """Open the store's own transaction for the caller's writes."""
+
+
+@runtime_checkable
+class OutboxStore(Protocol):
+    """A store whose `capabilities.outbox` is set has this too."""
+
+    async def put_within(self, connection: Any, turn: Turn) -> Verdict:
+        """Take the turn in the transaction that is open on the caller's connection: it holds,
+        and who waits hears of it, once the caller commits. A refusal leaves nothing of it."""

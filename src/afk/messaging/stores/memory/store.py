@@ -21,7 +21,7 @@ from ...store import (
     Turn,
     Verdict,
 )
-from .ledger import Ledger
+from ..ledger import Ledger
 
 T = TypeVar("T")
 
