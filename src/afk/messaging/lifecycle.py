@@ -61,7 +61,7 @@ TRANSITIONS: dict[tuple[State | None, str], State] = {
 lease ended and before anyone claimed the message again."""
 
 
-class RetryPolicy(Struct, frozen=True):
+class RetryPolicy(Struct, frozen=True, array_like=True):
     """When a failed attempt is tried again.
 
     The n-th retry comes after `min(cap, base * factor ** (n - 1))` seconds, with

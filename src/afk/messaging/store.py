@@ -45,7 +45,7 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """`put_within` works: a send can be part of the caller's own transaction."""
 
 
-class Box(Struct, frozen=True, kw_only=True):
+class Box(Struct, frozen=True, kw_only=True, array_like=True):
     """A mailbox as it was created: who registers it first sets these."""
 
     name: str
@@ -54,7 +54,7 @@ class Box(Struct, frozen=True, kw_only=True):
     max_bytes: int = 1_048_576
 
 
-class Send(Struct, frozen=True, kw_only=True):
+class Send(Struct, frozen=True, kw_only=True, array_like=True):
     """One message to store. Times in seconds; `rank` 0 (urgent) to 3 (low)."""
 
     body: Body
@@ -84,7 +84,7 @@ class Send(Struct, frozen=True, kw_only=True):
     history_max: int = 100_000
 
 
-class Turn(Struct, frozen=True, kw_only=True):
+class Turn(Struct, frozen=True, kw_only=True, array_like=True):
     """One atomic step: the outcome of a leased delivery (if any) and what is sent with it."""
 
     sends: tuple[Send, ...] = ()
@@ -123,7 +123,7 @@ class Verdict(Struct, frozen=True):
     died: tuple[str, ...] = ()
 
 
-class Claim(Struct, frozen=True, kw_only=True):
+class Claim(Struct, frozen=True, kw_only=True, array_like=True):
     """Take up to `limit` messages of a mailbox.
 
     lease: seconds each is this consumer's. hold: renew it for up to so many seconds as long

@@ -18,9 +18,9 @@ class Books:
         self.rows: dict[str, Entry] = {}
         self.keys: dict[tuple[str, str, str | None], Entry] = {}
         self.dead: dict[str, Entry] = {}
-        self._fading: Timers[Entry] = Timers()
-        self._trims: Timers[Entry] = Timers()
-        self._ended = 0
+        self.fading = Timers()
+        self.trims = Timers()
+        self.ended = 0
 
     def add(self, row: Entry) -> None:
         """A message was accepted."""
@@ -30,8 +30,8 @@ class Books:
 
     def end(self, row: Entry, now: float) -> None:
         """A message ended now; its state says how."""
-        self._ended += 1
-        row.ended = self._ended
+        self.ended += 1
+        row.ended = self.ended
         if row.state == "dead":
             self.dead[row.id] = row
         keep = keeping(
@@ -45,14 +45,14 @@ class Books:
         )
         if keep is not None:
             row.row_until = keep.row
-            self._fading.set(row, keep.body)
+            self.fading.set(row, keep.body)
             if row.state != "dead" and not row.is_answer:
-                self._trims.set(row, row.ended + row.history_max)
+                self.trims.set(row, row.ended + row.history_max)
 
     def reopen(self, row: Entry) -> None:
         """A dead letter is open again, and was accepted last."""
         del self.dead[row.id]
-        self._fading.drop(row)
+        self.fading.drop(row)
         self.rows[row.id] = self.rows.pop(row.id)
 
     def let_go(self, row: Entry) -> None:
@@ -62,17 +62,17 @@ class Books:
 
     def forget(self, now: float) -> None:
         """Let go of what history and retention no longer cover."""
-        for row in self._trims.due(self._ended):
+        for row in self.trims.due(self.ended):
             self._fade(row)
-        for row in self._fading.due(now):
+        for row in self.fading.due(now):
             self._fade(row)
             if row.row_until <= now:
                 self._drop(row)
             else:
-                self._fading.set(row, row.row_until)
+                self.fading.set(row, row.row_until)
 
     def _fade(self, row: Entry) -> None:
-        self._trims.drop(row)
+        self.trims.drop(row)
         if row.kept:
             self._digest(row)
         else:
@@ -83,8 +83,8 @@ class Books:
             row.digest, row.body = fingerprint(row.body), None
 
     def _drop(self, row: Entry) -> None:
-        self._fading.drop(row)
-        self._trims.drop(row)
+        self.fading.drop(row)
+        self.trims.drop(row)
         self.dead.pop(row.id, None)
         self.rows.pop(row.id, None)
         if row.key is not None:

@@ -19,8 +19,8 @@ class Course:
         self.news: list[str] = []
         self.shelves: dict[str, Shelf] = {}
         self.books = Books()
-        self._due: Timers[Entry] = Timers()
-        self._expiry: Timers[Entry] = Timers()
+        self.due = Timers()
+        self.expiry = Timers()
         self._died: list[str] = []
 
     def pass_time(self, now: float, spare: Entry | None = None) -> None:
@@ -28,18 +28,18 @@ class Course:
 
         spare: not of this one, which is about to be settled.
         """
-        for row in self._due.due(now, spare):
+        for row in self.due.due(now, spare):
             if row.state == "leased" and row.last:
                 self._finish(row, "dead", now, "exhausted", row.error or "the lease ended")
             else:
                 self._line_up(row, row.due, now)
-        for row in self._expiry.due(now, spare):
+        for row in self.expiry.due(now, spare):
             if row.state != "leased":  # else when it comes back
                 self._finish(row, "dead", now, "expired")
 
     def next_due(self) -> float:
         """When time next brings something about; infinity if nothing waits for it."""
-        times = (self._due.next(), self._expiry.next())
+        times = (self.due.next(), self.expiry.next())
         return min((at for at in times if at is not None), default=float("inf"))
 
     def _line_up(self, row: Entry, due: float, now: float) -> None:
@@ -63,10 +63,10 @@ class Course:
         if due > now:
             row.state = "scheduled"
             shelf.withdraw(row)
-            self._due.set(row, due)
+            self.due.set(row, due)
         else:
             row.state = "pending"
-            self._due.drop(row)
+            self.due.drop(row)
             shelf.put_back(row)
             self.news.append(MAIL + row.mailbox)
 
@@ -80,7 +80,7 @@ class Course:
         row.due = row.lease_end + row.backoff
         if row.expires is not None:  # past its ttl there is nothing to wait for
             row.due = min(row.due, max(row.lease_end, row.expires))
-        self._due.set(row, row.due)
+        self.due.set(row, row.due)
 
     def _finish(
         self,
@@ -104,8 +104,8 @@ class Course:
         error: str = "",
     ) -> Entry | None:
         """Every way an open message ends comes through here; who is to line up for that."""
-        self._due.drop(row)
-        self._expiry.drop(row)
+        self.due.drop(row)
+        self.expiry.drop(row)
         shelf = self.shelves.get(row.mailbox)
         head = shelf.leave(row) if shelf is not None else None
         row.ready = row.blocked = False

@@ -46,8 +46,8 @@ class Ledger(Course):
     def __init__(self) -> None:
         super().__init__()
         self.version = 0
-        self._accepted = 0
-        self._leased_out: dict[str, list[Entry]] = {}
+        self.accepted = 0
+        self.leased_out: dict[str, list[Entry]] = {}
 
     # -- delivering ----------------------------------------------------------------------
 
@@ -99,8 +99,8 @@ class Ledger(Course):
 
     def _store(self, kind: Literal["mail", "answer", "dead"], send: Send, now: float) -> None:
         """Accept a message, as the plan decided."""
-        self._accepted += 1
-        row = Entry(send, self._accepted, now)
+        self.accepted += 1
+        row = Entry(send, self.accepted, now)
         self.books.add(row)
         if kind == "mail":
             self._admit(row, now)
@@ -114,13 +114,13 @@ class Ledger(Course):
     def _admit(self, row: Entry, now: float) -> None:
         shelf = self.shelves[row.mailbox]
         if row.expires is not None:
-            self._expiry.set(row, row.expires)
+            self.expiry.set(row, row.expires)
         row.blocked = not shelf.enter(row)
         row.state = "scheduled" if row.due > now else "pending"
         if row.blocked:
             return
         if row.due > now:
-            self._due.set(row, row.due)
+            self.due.set(row, row.due)
         else:
             shelf.add(row)
             self.news.append(MAIL + row.mailbox)
@@ -163,9 +163,9 @@ class Ledger(Course):
         else:
             row.held_until = now + (claim.hold or 0.0)
             row.last = row.attempt >= claim.policy.max_attempts
-            row.backoff = (
-                0.0 if row.last else claim.policy.delay(row.attempt, spread(claim.chance, index))
-            )
+            delay = claim.policy.delay(row.attempt, spread(claim.chance, index))
+            # In whole ms: another machine's power function may differ in the last bit.
+            row.backoff = 0.0 if row.last else round(delay, 3)
             self._lease(row, now + claim.lease)
         return Leased(
             token=None if take else token_of(row.id, row.fence),
@@ -184,7 +184,7 @@ class Ledger(Course):
         if shelf is None:
             shelf = self.shelves[box.name] = Shelf(box)
             self.version += 1
-            for row in self._leased_out.pop(box.name, ()):
+            for row in self.leased_out.pop(box.name, ()):
                 if row.state == "leased":  # since it was last registered: it comes back to it
                     shelf.enter(row)
         return shelf.box
@@ -198,7 +198,7 @@ class Ledger(Course):
                 if _waits(row, now):
                     self._finish(row, "dead", now, "unregistered")
                 else:
-                    self._leased_out.setdefault(name, []).append(row)
+                    self.leased_out.setdefault(name, []).append(row)
         return self._obituaries()
 
     def roster(self) -> Roster:
@@ -259,8 +259,8 @@ class Ledger(Course):
     def _redrive(self, row: Entry, now: float) -> bool:
         if row.state != "dead" or row.mailbox not in self.shelves:
             return False
-        self._accepted += 1
-        row.place = self._accepted
+        self.accepted += 1
+        row.place = self.accepted
         self.books.reopen(row)
         row.settled_at, row.reason, row.due = None, None, 0.0
         row.attempt, row.redrives = 0, row.redrives + 1

@@ -135,6 +135,19 @@ class Shelf:
             return None
         return thread[0] if thread[0].blocked else None
 
+    def restore(self, row: Entry) -> None:
+        """Take in an open message as it stood elsewhere; to be called in the order of places."""
+        self.open[row.id] = row
+        if row.threaded:
+            self._threads.setdefault(row.thread, deque()).append(row)
+        if row.ready:
+            self.add(row)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether a claim would take something."""
+        return self._ready > 0
+
     def add(self, row: Entry) -> None:
         """A fresh message, last in line."""
         self._fresh[row.rank].append((row.place, row))

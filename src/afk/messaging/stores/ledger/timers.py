@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Iterator
 
-K = TypeVar("K", bound=Hashable)
+from .rows import Entry
 
 
-class Timers(Generic[K]):
-    """A deadline for each key. A dropped one leaves a gap in the heap, closed now and then."""
+class Timers:
+    """A deadline for each row. A dropped one leaves a gap in the heap, closed now and then.
+
+    Equal deadlines come in the order of the rows' places: what is decided depends on the rows
+    alone, not on the history of this object.
+    """
 
     def __init__(self) -> None:
-        self._at: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
+        self._at: dict[Entry, float] = {}
+        self._heap: list[tuple[float, int, int, Entry]] = []
         self._count = 0
 
-    def set(self, key: K, at: float) -> None:
-        """Set, or move, the deadline of `key`."""
-        self._at[key] = at
-        self._count += 1
-        # The count breaks ties first come first served, and keeps keys from being compared.
-        heapq.heappush(self._heap, (at, self._count, key))
+    def set(self, row: Entry, at: float) -> None:
+        """Set, or move, the deadline of a row."""
+        self._at[row] = at
+        self._count += 1  # keeps rows from being compared
+        heapq.heappush(self._heap, (at, row.place, self._count, row))
         if len(self._heap) > 2 * len(self._at) + 64:
-            self._heap = [entry for entry in self._heap if self._at.get(entry[2]) == entry[0]]
+            self._heap = [entry for entry in self._heap if self._at.get(entry[3]) == entry[0]]
             heapq.heapify(self._heap)
 
-    def drop(self, key: K) -> None:
-        """Forget the deadline of `key`, if it has one."""
-        self._at.pop(key, None)
+    def drop(self, row: Entry) -> None:
+        """Forget the deadline of a row, if it has one."""
+        self._at.pop(row, None)
+
+    def at(self, row: Entry) -> float | None:
+        """The deadline of a row."""
+        return self._at.get(row)
 
     def next(self) -> float | None:
         """The earliest deadline."""
         heap = self._heap
-        while heap and self._at.get(heap[0][2]) != heap[0][0]:
+        while heap and self._at.get(heap[0][3]) != heap[0][0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def due(self, now: float, spare: K | None = None) -> Iterator[K]:
-        """Each key but `spare` whose deadline has come, in order; it is dropped as it is given."""
+    def due(self, now: float, spare: Entry | None = None) -> Iterator[Entry]:
+        """Each row but `spare` whose deadline has come, in order; it is dropped as it is given."""
         spared: float | None = None
         while (at := self.next()) is not None and at <= now:
-            key = heapq.heappop(self._heap)[2]
-            del self._at[key]
-            if key == spare:
+            row = heapq.heappop(self._heap)[3]
+            del self._at[row]
+            if row is spare:
                 spared = at
             else:
-                yield key
+                yield row
         if spare is not None and spared is not None:
             self.set(spare, spared)

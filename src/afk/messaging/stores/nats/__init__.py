@@ -1,0 +1,3 @@
+"""The NATS store."""
+
+from .store import NATSA2ADeliveryStore as NATSA2ADeliveryStore

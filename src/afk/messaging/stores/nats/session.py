@@ -1,0 +1,229 @@
+"""One connection: it follows the log from where the replica stands, and sends to it.
+
+Whatever goes wrong with it (the connection is lost, nothing is heard any more, a message of the
+log is missing) ends it, and another is made. So there is one way to begin, and none to mend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NATSError
+
+from ...errors import ConfigurationError, StoreError
+from ...log import log
+from . import stream
+from .images import restored
+from .place import Place
+from .replica import Replica, Step
+from .steps import Op, part
+from .stream import Info, Names, RefusedError
+
+HEARTBEAT, SILENCE = 1.0, 3.5
+"""Seconds between signs of life of an idle log; without one for so long, it is not heard."""
+YIELD_EVERY = 64
+
+
+class Session:
+    """Made for a replica, or makes another if the log has gone on, or back, without it.
+
+    own: the operations of a group of this process, to save decoding them. stepped: called with
+    each group that took effect. stored: called with the number of each own message the server
+    answered for, and its refusal, if any. ended: called once, when this is over.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        names: Names,
+        *,
+        own: Callable[[str, int], tuple[Op, ...]],
+        stepped: Callable[[Step], None],
+        stored: Callable[[str, RefusedError | None], None],
+        ended: Callable[[Exception | None], None],
+    ) -> None:
+        self._place = place
+        self._names = names
+        self._own = own
+        self._stepped = stepped
+        self._stored = stored
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._over = False
+        self._heard_at = self._loop.time()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._watch: asyncio.TimerHandle | None = None
+        self._suspected = False
+        self._read = 0
+        self.image_at = 0
+        self.client: Client
+        self.replica: Replica
+        self.info: Info
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of a message, at most."""
+        return self.client.max_payload
+
+    async def open(self, replica: Replica | None, created: str, replicas: int | None) -> None:
+        """Connect, and read up to where the log is now.
+
+        created: which log the replica is of, empty if none. ConfigurationError, StoreError.
+        """
+        self.client = await self._place.connect("afk.messaging", self._lost)
+        try:
+            self.info = await stream.ensure(self.client, self._names, replicas)
+            if created and self.info.created != created:
+                raise ConfigurationError(
+                    f"{self._place.shown}: stream {self._names.log} was deleted under this bus;"
+                    " connect again to begin anew"
+                )
+            self.replica, self.image_at = await self._standing(replica)
+            self._answers = self.client.new_inbox()
+            await self.client.subscribe(f"{self._answers}.*", cb=self._answered)
+            await self._follow()
+            self._watch = self._loop.call_later(HEARTBEAT, self._check)
+            await self._reach(self.info.state.last_seq)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        self._end(None)
+        await self._place.leave(self.client)
+
+    # -- following the log ---------------------------------------------------------------
+
+    async def _standing(self, replica: Replica | None) -> tuple[Replica, int]:
+        """The replica, if the log still goes on from it; else one from the latest image, and where
+        that is said."""
+        if replica is not None and await self._goes_on(replica):
+            return replica, 0
+        if replica is not None:
+            log.warning(
+                "%s: the log has gone on, or back, without this process: its state is read anew",
+                self._place.shown,
+            )
+        return await restored(self.client, self._names)
+
+    async def _goes_on(self, replica: Replica) -> bool:
+        """Whether the log has what the replica read last, at the same place."""
+        state = self.info.state
+        if replica.seq == 0:
+            return state.first_seq <= 1
+        if not state.first_seq <= replica.seq <= state.last_seq:
+            return False
+        return await stream.stored_at(self.client, self._names, replica.seq) == replica.mark
+
+    async def _follow(self) -> None:
+        inbox = self.client.new_inbox()
+        await self.client.subscribe(inbox, cb=self._heard)
+        await stream.follow(self.client, self._names, inbox, self.replica.seq + 1, HEARTBEAT)
+
+    async def _heard(self, message: Msg) -> None:
+        if self._over:
+            return
+        self._heard_at = self._loop.time()
+        try:
+            if message.headers and "Status" in message.headers:
+                await self._idle(message)
+            else:
+                self._take(message)
+        except (ConfigurationError, StoreError) as error:
+            self._end(error)
+        self._read += 1
+        if self._read % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+
+    async def _idle(self, message: Msg) -> None:
+        """A sign of life, or a question whether all before it was read: then it is answered."""
+        stalled = (message.headers or {}).get("Nats-Consumer-Stalled")
+        if stalled or message.reply:
+            await self.client.publish(stalled or message.reply)
+
+    def _take(self, message: Msg) -> None:
+        seq, at = stream.position(message.reply)
+        if seq <= self.replica.seq:
+            return
+        if seq != self.replica.seq + 1:
+            raise StoreError("a message of the log is missing")
+        found = part(message.data)
+        own = () if found is None else self._own(found.writer, found.number)
+        step = self.replica.read(seq, at, found, len(message.data), own)
+        while self._waiting and self._waiting[0][0] <= seq:
+            future = self._waiting.pop(0)[1]
+            if not future.done():
+                future.set_result(None)
+        if step is not None:
+            self._stepped(step)
+
+    async def _reach(self, seq: int) -> None:
+        """Return when the log has been read so far."""
+        if self.replica.seq >= seq:
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((seq, future))
+        self._waiting.sort(key=lambda each: each[0])
+        if self._over:
+            raise StoreError(f"{self._place.shown}: the connection was lost")
+        await future
+
+    async def fresh(self) -> datetime:
+        """Read whatever was in the log when this was asked; the server's time then."""
+        info = await stream.info(self.client, self._names)
+        if info.created != self.info.created or info.state.last_seq < self.replica.seq:
+            self._end(StoreError("the log is another one"))
+        await self._reach(info.state.last_seq)
+        assert info.ts is not None
+        return info.ts
+
+    # -- sending -------------------------------------------------------------------------
+
+    async def send(self, number: str, data: bytes) -> None:
+        """Send a message to the log; whether it was stored is told later."""
+        try:
+            await self.client.publish(self._names.steps, data, reply=f"{self._answers}.{number}")
+        except (NATSError, OSError) as error:
+            self._end(StoreError(str(error)))
+
+    async def _answered(self, message: Msg) -> None:
+        number = message.subject.rpartition(".")[2]
+        if not message.data:  # nobody is there to store it, for the moment
+            self._end(StoreError("the stream has no leader"))
+            return
+        try:
+            stream.check(message.data)
+        except RefusedError as error:
+            self._stored(number, error)
+        else:
+            self._stored(number, None)
+
+    # -- the end -------------------------------------------------------------------------
+
+    def _lost(self) -> None:
+        self._end(StoreError("the connection was lost"))
+
+    def _check(self) -> None:
+        """Is it still heard? A process that was blocked gets a moment to read what came."""
+        silent = self._loop.time() - self._heard_at > SILENCE
+        if silent and self._suspected:
+            self._end(StoreError("the log was not heard any more"))
+            return
+        self._suspected = silent
+        self._watch = self._loop.call_later(HEARTBEAT, self._check)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_exception(StoreError(f"{self._place.shown}: {error or 'closed'}"))
+        self._ended(error)

@@ -1,0 +1,204 @@
+"""The NATS store: the port's verbs as operations in a log, or as looks at what it led to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+from msgspec.structs import replace
+
+from ...errors import ConfigurationError, UnknownAgentError
+from ...lifecycle import Again, Dead, Done, Extend
+from ...messages import check_name
+from ...store import (
+    Batch,
+    Bell,
+    Box,
+    Capabilities,
+    Claim,
+    Durability,
+    MailboxStats,
+    Query,
+    Roster,
+    Row,
+    Turn,
+    Verdict,
+)
+from ..opening import Opening
+from .presence import STRENGTH, Presence
+from .steps import Amend, Bind, Put, Take, Unbind, as_data
+from .url import place_of
+
+SEEN = 30.0
+"""Seconds for which a mailbox's `last_seen` may lag: an idle consumer must not write."""
+
+
+class NATSA2ADeliveryStore:
+    """Deliveries in a JetStream stream (NATS 2.12 or newer), shared by any number of machines.
+
+    url_or_client: a nats:// or tls:// URL, or a nats.aio.client.Client whose settings are taken
+    over; connections of the store's own are made. replicas: copies of the stream when it is made;
+    by default three in a cluster, else one. durability: what the servers are known to give, if
+    that is more than they tell. patience: seconds a call waits for the server before it fails.
+    clock: seconds since the epoch, for tests; the server's by default.
+    """
+
+    poll = 30.0
+
+    def __init__(
+        self,
+        url_or_client: Any,
+        *,
+        namespace: str = "afk",
+        replicas: int | None = None,
+        durability: Durability | None = None,
+        patience: float = 10.0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        try:
+            check_name(namespace, "namespace")
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        if not (math.isfinite(patience) and patience > 0):
+            raise ConfigurationError(f"patience: {patience!r} is not above 0 s")
+        if replicas is not None and not 1 <= replicas <= 5:
+            raise ConfigurationError(f"replicas: {replicas!r} is not a number from 1 to 5")
+        if durability is not None and durability not in STRENGTH:
+            raise ConfigurationError(
+                f"durability: {durability!r} is not one of {', '.join(STRENGTH)}"
+            )
+        self._here = Presence(
+            place_of(url_or_client), namespace, replicas, durability, patience, clock
+        )
+        self._opening = Opening(self._here.open, self._here.close, hasty=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the servers give; known once it is open."""
+        return self._here.capabilities
+
+    async def open(self) -> None:
+        """Connect, and read the log; each open is matched by a close."""
+        await self._opening.open()
+
+    async def close(self) -> None:
+        """The last close ends the thread and lets go of the connections."""
+        await self._opening.close()
+
+    # -- delivering ----------------------------------------------------------------------
+
+    async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+        """Each turn in order, all or nothing."""
+        if not turns:
+            return ()
+        ops = [Put(as_data(self._said(turn))) for turn in turns]
+        verdicts: list[Verdict] = await self._here.link.do(*ops)
+        for turn, verdict in zip(turns, verdicts, strict=True):
+            if verdict.refusal is None:
+                self._note(turn)
+        return self._here.with_untold(verdicts)
+
+    def _said(self, turn: Turn) -> Turn:
+        """What is renewed is this process's affair, and no matter of the log."""
+        outcome = turn.outcome
+        if not isinstance(outcome, Extend):
+            return turn
+        seconds = outcome.seconds
+        if outcome.hold is None and turn.token in self._here.keeper:
+            # What is held stays held: an earlier end would be put off by the next renewal.
+            seconds = max(seconds, self._here.lease_left(turn.token or ""))
+        return replace(turn, outcome=Extend(seconds))
+
+    def _note(self, turn: Turn) -> None:
+        """What an accepted outcome means for the renewal of its lease."""
+        if turn.token is None:
+            return
+        keeper = self._here.keeper
+        if isinstance(turn.outcome, Extend):
+            if turn.outcome.hold:
+                keeper.hold([(turn.token, turn.outcome.seconds, turn.outcome.hold)])
+            elif turn.outcome.hold is not None:
+                keeper.release(turn.token)
+        elif isinstance(turn.outcome, Done | Again | Dead):
+            keeper.release(turn.token)
+
+    async def claim(self, claim: Claim) -> Batch:
+        """Let time pass, then lease the first ready messages; nothing is written for nothing."""
+        here = self._here
+        if not self._worthwhile(claim, here.link.now()):
+            now = await here.link.fresh()
+            if claim.limit and claim.mailbox not in here.ledger.shelves:
+                raise UnknownAgentError(claim.mailbox)
+            if not self._worthwhile(claim, now):
+                return here.batch(())
+        [batch] = await here.link.do(Take(replace(claim, hold=None, take=False)))
+        if claim.hold and batch.leased:
+            tokens = [each.token or "" for each in batch.leased]
+            here.keeper.hold([(token, claim.lease, claim.hold) for token in tokens])
+        return here.batch(batch.leased, batch.died)
+
+    def _worthwhile(self, claim: Claim, now: float) -> bool:
+        """Whether, as far as this process knows, the claim would change anything."""
+        ledger = self._here.ledger
+        shelf = ledger.shelves.get(claim.mailbox)
+        if claim.limit and shelf is None:
+            return False
+        if ledger.next_due() <= now:
+            return True
+        return shelf is not None and (
+            shelf.has_ready or shelf.last_seen is None or now - shelf.last_seen > SEEN
+        )
+
+    # -- the directory -------------------------------------------------------------------
+
+    async def bind(self, box: Box) -> Box:
+        """Create the mailbox, or return it as it was created."""
+        await self._here.link.fresh()
+        shelf = self._here.ledger.shelves.get(box.name)
+        if shelf is not None:
+            return shelf.box
+        bound: Box
+        [bound] = await self._here.link.do(Bind(box))
+        return bound
+
+    async def unbind(self, name: str) -> tuple[str, ...]:
+        """Refuse new mail, then bury what waits."""
+        died: tuple[str, ...]
+        [died] = await self._here.link.do(Unbind(name))
+        return died
+
+    async def agents(self) -> Roster:
+        """The directory now."""
+        await self._here.link.fresh()
+        return self._here.ledger.roster()
+
+    # -- inspecting ----------------------------------------------------------------------
+
+    async def counts(self, mailbox: str | None = None) -> dict[str, MailboxStats]:
+        """The counts of every registered mailbox, or of this one."""
+        now = await self._here.link.fresh()
+        return self._here.ledger.counts(mailbox, now)
+
+    async def browse(self, query: Query) -> list[Row]:
+        """Rows as they are."""
+        if query.ids is not None:
+            rows = self._here.ledger.browse(query, self._here.link.now())
+            if len(rows) == len(query.ids) and all(row.answer is not None for row in rows):
+                return rows  # an answer is never taken back: no need to ask whether there is more
+        now = await self._here.link.fresh()
+        return self._here.ledger.browse(query, now)
+
+    async def amend(
+        self, verb: Literal["cancel", "redrive", "discard"], ids: tuple[str, ...], agent: str | None
+    ) -> int:
+        """Change these messages, or all dead ones of the agent."""
+        changed: int
+        [changed] = await self._here.link.do(Amend(verb, ids, agent))
+        return changed
+
+    # -- waking those who wait -----------------------------------------------------------
+
+    def listen(self, topic: str) -> Bell:
+        """Hear of a topic, after `open`."""
+        return self._here.listen(topic)

@@ -1,0 +1,302 @@
+"""The two streams of a namespace, and what JetStream says of them.
+
+`AFK-LOG_<namespace>` is the log. `AFK-IMAGE_<namespace>` has the latest image of the state, in
+slices, and one message that says which they are; what of the log is older may go.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.errors import Error as NATSError
+
+from ...errors import ConfigurationError, MessagingError, StoreError
+from .place import SECONDS
+
+_MISSING_STREAM, _TAKEN, _NOT_CLUSTERED, _NO_PEERS = 10059, 10058, 10074, 10005
+_WRONG_LAST = (10071, 10164)
+_NO_MESSAGE = 10037
+_PLAIN = re.compile(r"[^A-Za-z0-9-]")
+
+
+class ApiError(Struct, frozen=True):
+    """JetStream's refusal."""
+
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class _Config(Struct, frozen=True):
+    storage: str
+    num_replicas: int
+    persist_mode: str = "default"
+
+
+class _Counts(Struct, frozen=True):
+    first_seq: int
+    last_seq: int
+
+
+class Info(Struct, frozen=True):
+    """A stream as it is: its settings, where it stands, when it was made, and the server's time."""
+
+    config: _Config
+    state: _Counts
+    created: str
+    ts: datetime | None = None
+
+
+class _Message(Struct, frozen=True):
+    seq: int
+    time: str
+    data: bytes = b""
+
+
+class _Stored(Struct, frozen=True):
+    message: _Message
+
+
+class _Subjects(Struct, frozen=True):
+    subjects: dict[str, int] = {}
+
+
+class _Listed(Struct, frozen=True):
+    state: _Subjects
+
+
+class Manifest(Struct, frozen=True):
+    """An image of the state at `seq` of the log: `slices` messages, all for this image alone."""
+
+    seq: int
+    slices: int
+
+
+class _Refused(Struct, frozen=True):
+    error: ApiError | None = None
+
+
+_refused = msgspec.json.Decoder(_Refused)
+_infos = msgspec.json.Decoder(Info)
+_stored = msgspec.json.Decoder(_Stored)
+_listed = msgspec.json.Decoder(_Listed)
+_manifests = msgspec.json.Decoder(Manifest)
+
+
+class RefusedError(StoreError):
+    """JetStream answered with an error: nothing was done."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(f"JetStream refused: {error.description} (error {error.err_code})")
+        self.error = error
+
+
+class Names:
+    """What a namespace's streams and subjects are called.
+
+    A letter, digit or hyphen stands for itself, anything else for `_` and its code: no other
+    namespace has the same name, and none has a dot, a star or a blank in it.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        name = _PLAIN.sub(lambda match: f"_{ord(match[0]):02x}", namespace)
+        self.log = f"AFK-LOG_{name}"
+        self.steps = f"afk.log.{name}"
+        self.images = f"AFK-IMAGE_{name}"
+        self.manifest = f"afk.image.{name}"
+
+    def slices(self, seq: int) -> str:
+        """The subjects of an image's slices, but for the number of each."""
+        return f"{self.manifest}.{seq}"
+
+
+async def api(client: Client, verb: str, **request: Any) -> bytes:
+    """An answer of JetStream; RefusedError, or StoreError if there is none."""
+    try:
+        body = msgspec.json.encode(request) if request else b""
+        answer = await client.request(f"$JS.API.{verb}", body, timeout=SECONDS)
+    except (NATSError, TimeoutError, OSError) as error:
+        raise StoreError(f"JetStream did not answer: {error!r}") from error
+    check(answer.data)
+    return bytes(answer.data)
+
+
+def check(answer: bytes) -> None:
+    """Raise the error that JetStream answered with, if it did."""
+    if b'"error"' in answer:
+        error = _refused.decode(answer).error
+        if error is not None:
+            raise RefusedError(error)
+
+
+async def info(client: Client, names: Names) -> Info:
+    """The log as it is now."""
+    return _infos.decode(await api(client, f"STREAM.INFO.{names.log}"))
+
+
+async def stored_at(client: Client, names: Names, seq: int) -> int:
+    """When a message of the log was stored: ns since the epoch, 0 if it is not there."""
+    try:
+        answer = await api(client, f"STREAM.MSG.GET.{names.log}", seq=seq)
+    except RefusedError as error:
+        if error.error.err_code == _NO_MESSAGE:
+            return 0
+        raise
+    time = _stored.decode(answer).message.time  # as 2026-11-25T12:42:36.193819215Z
+    seconds = int(datetime.fromisoformat(f"{time[:19]}+00:00").timestamp())
+    return seconds * 10**9 + int(time[20:-1].ljust(9, "0"))
+
+
+def position(reply: str) -> tuple[int, int]:
+    """Of a message that a consumer was given: its number in the log, and when it was stored (ns).
+
+    `$JS.ACK.stream.consumer.delivered.number.count.time.pending`, two more after `ACK` where
+    there are domains (ADR-15 of the NATS architecture).
+    """
+    tokens = reply.split(".")
+    first = 5 if len(tokens) == 9 else 7
+    return int(tokens[first]), int(tokens[first + 2])
+
+
+async def follow(client: Client, names: Names, inbox: str, start: int, heartbeat: float) -> None:
+    """Have the log sent to the inbox from the number `start` on, and a sign of life between."""
+    second = 10**9
+    config = {
+        "deliver_subject": inbox,
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": start,
+        "ack_policy": "none",
+        "flow_control": True,
+        "idle_heartbeat": int(heartbeat * second),
+        "inactive_threshold": 10 * second,
+        "mem_storage": True,
+        "num_replicas": 1,
+    }
+    await api(client, f"CONSUMER.CREATE.{names.log}", stream_name=names.log, config=config)
+
+
+async def ensure(client: Client, names: Names, replicas: int | None) -> Info:
+    """The log as it is, made if need be; ConfigurationError if it cannot be."""
+    try:
+        found = await info(client, names)
+    except RefusedError as error:
+        if error.error.err_code != _MISSING_STREAM:
+            raise explained(error) from error
+    else:
+        await _make(client, names, found.config.num_replicas)  # the images too
+        return found
+    for number in (3, 1) if replicas is None else (replicas,):
+        try:
+            await _make(client, names, number)
+            return await info(client, names)
+        except RefusedError as error:
+            if replicas is None and number > 1 and _alone(error):
+                continue
+            raise explained(error) from error
+    raise AssertionError("one of them ends the loop")
+
+
+def _alone(error: RefusedError) -> bool:
+    """Whether there are not enough servers for copies."""
+    return error.error.err_code in (_NOT_CLUSTERED, _NO_PEERS) or "replicas" in (
+        error.error.description
+    )
+
+
+def explained(error: RefusedError) -> MessagingError:
+    """A refusal to make or show a stream, with what to do."""
+    code, text = error.error.err_code, error.error.description
+    if code in (10039, 10076) or error.error.code == 503:
+        return ConfigurationError(f"{text}; start nats-server with JetStream: -js")
+    if code in (_NOT_CLUSTERED, _NO_PEERS):
+        return ConfigurationError(f"replicas: {text}")
+    return error
+
+
+async def _make(client: Client, names: Names, replicas: int) -> None:
+    common: dict[str, Any] = {
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "num_replicas": replicas,
+    }
+    await _create(client, names.images, [names.manifest, f"{names.manifest}.>"], common)
+    await _create(client, names.log, [names.steps], common)
+
+
+async def _create(client: Client, name: str, subjects: list[str], settings: dict[str, Any]) -> None:
+    try:
+        await api(client, f"STREAM.CREATE.{name}", name=name, subjects=subjects, **settings)
+    except RefusedError as error:
+        if error.error.err_code != _TAKEN:  # someone was faster, or has it set otherwise
+            raise
+
+
+async def publish(
+    client: Client, subject: str, data: bytes, headers: dict[str, str] | None = None
+) -> None:
+    """Store one message; RefusedError if it was not, StoreError if that is unknown."""
+    try:
+        answer = await client.request(subject, data, timeout=SECONDS, headers=headers)
+    except (NATSError, TimeoutError, OSError) as error:
+        raise StoreError(f"JetStream did not answer: {error!r}") from error
+    check(answer.data)
+
+
+# -- images ------------------------------------------------------------------------------
+
+
+async def latest(client: Client, names: Names) -> tuple[Manifest | None, int]:
+    """Which image is the latest, and where that is said."""
+    try:
+        answer = await api(client, f"STREAM.MSG.GET.{names.images}", last_by_subj=names.manifest)
+    except RefusedError as error:
+        if error.error.err_code == _NO_MESSAGE:
+            return None, 0
+        raise
+    message = _stored.decode(answer).message
+    return _manifests.decode(message.data), message.seq
+
+
+async def slice_of(client: Client, names: Names, manifest: Manifest, index: int) -> bytes | None:
+    """A slice of an image; None if it is gone, as there is a later one."""
+    subject = f"{names.slices(manifest.seq)}.{index}"
+    try:
+        answer = await api(client, f"STREAM.MSG.GET.{names.images}", last_by_subj=subject)
+    except RefusedError as error:
+        if error.error.err_code == _NO_MESSAGE:
+            return None
+        raise
+    return _stored.decode(answer).message.data
+
+
+async def replace_image(client: Client, names: Names, manifest: Manifest, at: int) -> bool:
+    """Make this image, whose slices are there, the latest, and let go of what it replaces; False
+    if another was made since the manifest `at` was read."""
+    headers = {
+        "Nats-Expected-Last-Subject-Sequence": str(at),
+        "Nats-Expected-Stream": names.images,
+    }
+    try:
+        await publish(client, names.manifest, msgspec.json.encode(manifest), headers)
+    except RefusedError as error:
+        if error.error.err_code not in _WRONG_LAST:
+            raise
+        return False
+    await _purge(client, names.log, seq=manifest.seq + 1)
+    await _purge(client, names.images, filter=names.manifest, keep=1)
+    answer = await api(client, f"STREAM.INFO.{names.images}", subjects_filter=f"{names.manifest}.>")
+    stored = _listed.decode(answer).state.subjects
+    for seq in {int(subject.split(".")[-2]) for subject in stored}:
+        if seq < manifest.seq:  # also of one that was never finished
+            await _purge(client, names.images, filter=f"{names.slices(seq)}.*")
+    return True
+
+
+async def _purge(client: Client, name: str, **what: Any) -> None:
+    await api(client, f"STREAM.PURGE.{name}", **what)
