@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..errors import MessagingError
 from ..log import log
-from .aside import Aside
 from .holding import Holdings
 
 PAUSE, LOOK = 0.5, 60.0
@@ -19,28 +19,34 @@ PAUSE, LOOK = 0.5, 60.0
 class Renewer(Protocol):
     """The thread's own way to the store."""
 
-    async def renew(self, due: list[tuple[str, float]]) -> Iterable[str]:
-        """Renew each (token, seconds); the tokens whose leases are lost. MessagingError if not."""
+    async def open(self) -> None:
+        """Connect."""
+
+    async def renew(self, due: list[tuple[str, float]]) -> list[str]:
+        """Renew each token for so many seconds; the tokens that are not held any more."""
 
     async def close(self) -> None:
-        """Let go of it."""
+        """Let go of the connection."""
 
 
 class Keeper:
     """The held leases of one store, and the thread that renews them.
 
-    name: of the thread. connect: makes its way to the store, in the thread; MessagingError.
+    made: makes the thread's renewer, inside the thread.
     """
 
-    def __init__(self, name: str, connect: Callable[[], Awaitable[Renewer]]) -> None:
-        self._connect = connect
+    def __init__(self, name: str, made: Callable[[], Renewer]) -> None:
+        self._name = name
+        self._made = made
         self._owner = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._holdings = Holdings()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
         self._next = float("inf")
-        self._moved = False
-        self._aside = Aside(name, self._keep)
+        self._moved = self._stopped = False
 
     def __contains__(self, token: object) -> bool:
         return token in self._holdings
@@ -50,10 +56,11 @@ class Keeper:
         with self._lock:
             self._holdings.apply(held, ())
             wait = self._holdings.wait()
-        if not self._aside.running:
-            self._aside.start()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
+            self._thread.start()
         elif wait is not None and self._owner.time() + wait < self._next:
-            self._aside.call(self._wake.set)
+            self._nudge(self._wake.set)
 
     def release(self, token: str) -> None:
         """Renew it no more."""
@@ -67,21 +74,44 @@ class Keeper:
 
     async def close(self) -> None:
         """End the thread."""
-        await self._aside.stop()
+        self._stopped = True
+        if self._thread is not None:
+            self._nudge(self._cancel)
+            await asyncio.to_thread(self._thread.join)
+
+    def _nudge(self, call: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(call)
+
+    def _cancel(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
 
     # -- in the thread -------------------------------------------------------------------
 
-    async def _keep(self) -> None:
-        way: Renewer | None = None
+    def _main(self) -> None:
         try:
-            while not self._owner.is_closed():
+            asyncio.run(self._keep())
+        except asyncio.CancelledError:
+            pass
+        except Exception:  # noqa: BLE001 - it must be known that the thread is gone
+            log.exception("leases are not renewed any more")
+
+    async def _keep(self) -> None:
+        self._keeping = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        renewer: Renewer | None = None
+        try:
+            while not self._stopped and not self._owner.is_closed():
                 self._next = float("inf")  # meanwhile, who holds something wakes it
                 with self._lock:
                     due = self._holdings.due()
                 try:
                     if due:
-                        way = await self._way_now(way)
-                        for token in await way.renew(due):
+                        renewer = await self._renewer_now(renewer)
+                        for token in await renewer.renew(due):
                             self.release(token)
                 except MessagingError as error:
                     log.warning("leases could not be renewed, trying again: %s", error)
@@ -89,20 +119,22 @@ class Keeper:
                         self._holdings.put_off([token for token, _ in due], PAUSE)
                 await self._sleep()
         finally:
-            if way is not None:
-                await way.close()
+            if renewer is not None:
+                await renewer.close()
 
-    async def _way_now(self, way: Renewer | None) -> Renewer:
-        if way is not None and not self._moved:
-            return way
-        if way is not None:
-            await way.close()
+    async def _renewer_now(self, renewer: Renewer | None) -> Renewer:
+        if renewer is not None and not self._moved:
+            return renewer
+        if renewer is not None:
+            await renewer.close()
         self._moved = False
         try:
-            return await self._connect()
+            renewer = self._made()
+            await renewer.open()
         except MessagingError:
             self._moved = True  # the old one is closed: another is needed all the same
             raise
+        return renewer
 
     async def _sleep(self) -> None:
         with self._lock:

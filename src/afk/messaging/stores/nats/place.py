@@ -64,6 +64,9 @@ class Place(Struct):
         except (NATSError, OSError, TimeoutError, ValueError) as error:
             reason = troubles[-1] if troubles else error
             raise UnreachableError(f"{self.shown} cannot be reached: {_told(reason)}") from None
+        except BaseException:
+            await self.leave(client)
+            raise
         self._learn(client)
         return client
 

@@ -80,7 +80,7 @@ class Presence:
             self._renewed,
         )
         self._renewing = Renewal(self._place, self._names)
-        self.keeper = Keeper("afk-nats leases", self._renewing.open)
+        self.keeper = Keeper("afk-nats keeper", lambda: self._renewing)
         self._compaction = Compaction(self._place, self._names)
         await self.link.open()
 
@@ -128,7 +128,7 @@ class Presence:
         if step.writer == self._renewing.writer:
             for token in self._renewing.lost(step):
                 self.keeper.release(token)
-        elif step.writer == self.link.writer and step.image_due:
+        elif step.writer == self.link.lane.writer and step.image_due:
             self._compaction.start()
 
     def _renewed(self, info: Info, anew: bool) -> None:
@@ -186,7 +186,7 @@ class Presence:
 
     async def _let_time_pass(self) -> None:
         try:
-            [batch] = await self.link.do(_SWEEP)
+            [batch] = await self.link.lane.do(_SWEEP)
             self._untold += batch.died
         except Exception as error:  # noqa: BLE001 - the store failed: who waits looks for itself
             log.warning("%s: time was not let pass: %s", self._place.shown, error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 
 from nats.aio.client import Client
 
@@ -27,20 +26,22 @@ class Renewal:
         self._asked: dict[int, list[str]] = {}
         self._client: Client
 
-    async def open(self) -> Renewal:
+    async def open(self) -> None:
         """Connect."""
         self._client = await self._place.connect("afk.messaging leases")
-        return self
 
-    async def renew(self, due: list[tuple[str, float]]) -> Iterable[str]:
+    async def renew(self, due: list[tuple[str, float]]) -> list[str]:
         """Store the renewals; which of them came too late, the log tells the process."""
+        if not self._client.is_connected:
+            await self.close()
+            await self.open()
         ops = tuple([Put(Turn(token=token, outcome=Extend(seconds))) for token, seconds in due])
         self._number += 1
         self._asked = {self._number: [token for token, _ in due]}
         data = steps.packed(ops)
         for message in steps.parts(self.writer, self._number, None, data, self._client.max_payload):
             await stream.publish(self._client, self._names.steps, message)
-        return ()
+        return []
 
     def lost(self, step: Step) -> list[str]:
         """The tokens that a group of this writer could not renew. Called in the other thread."""

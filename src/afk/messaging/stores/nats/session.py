@@ -26,6 +26,7 @@ from .stream import Info, Names, RefusedError
 HEARTBEAT, SILENCE = 1.0, 3.5
 """Seconds between signs of life of an idle log; without one for so long, it is not heard."""
 YIELD_EVERY = 64
+UNAVAILABLE = 503
 
 
 class Session:
@@ -76,12 +77,10 @@ class Session:
         """
         self.client = await self._place.connect("afk.messaging", self._lost)
         try:
-            self.info = await stream.ensure(self.client, self._names, replicas)
-            if created and self.info.created != created:
-                raise ConfigurationError(
-                    f"{self._place.shown}: stream {self._names.log} was deleted under this bus;"
-                    " connect again to begin anew"
-                )
+            if created:
+                self.info = await self._found_again(created)
+            else:
+                self.info = await stream.ensure(self.client, self._names, replicas)
             self.replica, self.image_at = await self._standing(replica)
             self._answers = self.client.new_inbox()
             await self.client.subscribe(f"{self._answers}.*", cb=self._answered)
@@ -96,6 +95,20 @@ class Session:
         """Let go of the connection."""
         self._end(None)
         await self._place.leave(self.client)
+
+    async def _found_again(self, created: str) -> Info:
+        try:
+            info = await stream.info(self.client, self._names)
+        except RefusedError as error:
+            if error.error.err_code != stream.MISSING:
+                raise
+        else:
+            if info.created == created:
+                return info
+        raise ConfigurationError(
+            f"{self._place.shown}: stream {self._names.log} was deleted under this bus; connect"
+            " again to begin anew"
+        )
 
     # -- following the log ---------------------------------------------------------------
 
@@ -142,9 +155,12 @@ class Session:
 
     async def _idle(self, message: Msg) -> None:
         """A sign of life, or a question whether all before it was read: then it is answered."""
-        stalled = (message.headers or {}).get("Nats-Consumer-Stalled")
-        if stalled or message.reply:
-            await self.client.publish(stalled or message.reply)
+        headers = message.headers or {}
+        if int(headers.get("Nats-Last-Stream", 0)) > self.replica.seq:
+            raise StoreError("a message of the log did not come")
+        asks = headers.get("Nats-Consumer-Stalled") or message.reply
+        if asks:
+            await self.client.publish(asks)
 
     def _take(self, message: Msg) -> None:
         seq, at = stream.position(message.reply)
@@ -175,7 +191,11 @@ class Session:
 
     async def fresh(self) -> datetime:
         """Read whatever was in the log when this was asked; the server's time then."""
-        info = await stream.info(self.client, self._names)
+        try:
+            info = await stream.info(self.client, self._names)
+        except RefusedError as error:
+            self._end(error)
+            raise
         if info.created != self.info.created or info.state.last_seq < self.replica.seq:
             self._end(StoreError("the log is another one"))
         await self._reach(info.state.last_seq)
@@ -199,7 +219,10 @@ class Session:
         try:
             stream.check(message.data)
         except RefusedError as error:
-            self._stored(number, error)
+            if error.error.code == UNAVAILABLE:
+                self._end(error)  # it passes: it is sent again
+            else:
+                self._stored(number, error)
         else:
             self._stored(number, None)
 

@@ -93,7 +93,7 @@ class NATSA2ADeliveryStore:
         if not turns:
             return ()
         ops = [Put(as_data(self._said(turn))) for turn in turns]
-        verdicts: list[Verdict] = await self._here.link.do(*ops)
+        verdicts: list[Verdict] = await self._here.link.lane.do(*ops)
         for turn, verdict in zip(turns, verdicts, strict=True):
             if verdict.refusal is None:
                 self._note(turn)
@@ -132,7 +132,7 @@ class NATSA2ADeliveryStore:
                 raise UnknownAgentError(claim.mailbox)
             if not self._worthwhile(claim, now):
                 return here.batch(())
-        [batch] = await here.link.do(Take(replace(claim, hold=None, take=False)))
+        [batch] = await here.link.lane.do(Take(replace(claim, hold=None, take=False)))
         if claim.hold and batch.leased:
             tokens = [each.token or "" for each in batch.leased]
             here.keeper.hold([(token, claim.lease, claim.hold) for token in tokens])
@@ -140,6 +140,8 @@ class NATSA2ADeliveryStore:
 
     def _worthwhile(self, claim: Claim, now: float) -> bool:
         """Whether, as far as this process knows, the claim would change anything."""
+        if self._here.link.lane.busy:
+            return True  # it goes along with what was asked before it, and must not overtake that
         ledger = self._here.ledger
         shelf = ledger.shelves.get(claim.mailbox)
         if claim.limit and shelf is None:
@@ -159,13 +161,13 @@ class NATSA2ADeliveryStore:
         if shelf is not None:
             return shelf.box
         bound: Box
-        [bound] = await self._here.link.do(Bind(box))
+        [bound] = await self._here.link.lane.do(Bind(box))
         return bound
 
     async def unbind(self, name: str) -> tuple[str, ...]:
         """Refuse new mail, then bury what waits."""
         died: tuple[str, ...]
-        [died] = await self._here.link.do(Unbind(name))
+        [died] = await self._here.link.lane.do(Unbind(name))
         return died
 
     async def agents(self) -> Roster:
@@ -194,7 +196,7 @@ class NATSA2ADeliveryStore:
     ) -> int:
         """Change these messages, or all dead ones of the agent."""
         changed: int
-        [changed] = await self._here.link.do(Amend(verb, ids, agent))
+        [changed] = await self._here.link.lane.do(Amend(verb, ids, agent))
         return changed
 
     # -- waking those who wait -----------------------------------------------------------

@@ -18,7 +18,9 @@ from nats.errors import Error as NATSError
 from ...errors import ConfigurationError, MessagingError, StoreError
 from .place import SECONDS
 
-_MISSING_STREAM, _TAKEN, _NOT_CLUSTERED, _NO_PEERS = 10059, 10058, 10074, 10005
+MISSING = 10059
+"""The code of "there is no such stream"."""
+_TAKEN, _NOT_CLUSTERED, _NO_PEERS = 10058, 10074, 10005
 _WRONG_LAST = (10071, 10164)
 _NO_MESSAGE = 10037
 _PLAIN = re.compile(r"[^A-Za-z0-9-]")
@@ -185,10 +187,9 @@ async def ensure(client: Client, names: Names, replicas: int | None) -> Info:
     try:
         found = await info(client, names)
     except RefusedError as error:
-        if error.error.err_code != _MISSING_STREAM:
+        if error.error.err_code != MISSING:
             raise explained(error) from error
     else:
-        await _make(client, names, found.config.num_replicas)  # the images too
         return found
     for number in (3, 1) if replicas is None else (replicas,):
         try:
