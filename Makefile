@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer, pip, make and git. Another interpreter: make test PYTHON=python3.13
 PYTHON ?= python3
 BIN := .venv/bin
-SERVERS := redis-server iproute2 nftables
+SERVERS := redis-server postgresql pgbouncer iproute2 nftables
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo servers test bench clean
@@ -11,9 +11,12 @@ demo: .venv/.cli  ## a small newsroom of agents at work; FOLDER=... names the te
 	@$(BIN)/afk demo $(if $(FOLDER),"$(FOLDER)")
 
 servers:  ## once, before the tests: what they need from Debian or Ubuntu (asks for root)
-	@for tool in redis-server ip nft; do command -v $$tool >/dev/null || missing=1; done; \
+	@PATH="$$PATH:/usr/sbin:/sbin$$(printf ':%s' /usr/lib/postgresql/*/bin)"; \
+	for tool in redis-server postgres pgbouncer ip nft; do \
+		command -v $$tool >/dev/null || missing=1; \
+	done; \
 	if [ -n "$$missing" ]; then \
-		echo "Installing redis-server, iproute2, nftables"; \
+		echo "Installing $(SERVERS)"; \
 		as=; [ "$$(id -u)" = 0 ] || as=sudo; \
 		$$as apt-get update -qq && \
 		$$as env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(SERVERS) >/dev/null; \
@@ -42,7 +45,7 @@ clean:
 
 .venv/.cli: pyproject.toml | .venv/.created
 	@echo "Installing afk-messaging into .venv"
-	@$(BIN)/pip install --quiet --editable '.[cli,redis]'
+	@$(BIN)/pip install --quiet --editable '.[cli,redis,postgres,nats]'
 	@touch $@
 
 .venv/.dev: pyproject.toml | .venv/.created

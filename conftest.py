@@ -2,8 +2,9 @@
 
 The blocks of one document share their names, one event loop and an empty working directory.
 `await` works at the top level, as in `python -m asyncio`; a block without it runs as a script
-would, so `asyncio.run(main())` works too. Where a block names Redis's port, 6379, it runs against
-a real server on another port. To run code the reader does not see, or to skip:
+would, so `asyncio.run(main())` works too. Where a block names the usual port of Redis (6379),
+PostgreSQL (5432) or NATS (4222), it runs against a real server on another port. To run code the
+reader does not see, or to skip:
 
     <!-- invisible-code-block: python            <!-- skip: next "needs a server" -->
     await bus.aclose()
@@ -18,7 +19,7 @@ import atexit
 import gc
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, chdir
 from functools import cache
 from tempfile import TemporaryDirectory
@@ -30,9 +31,14 @@ from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import SkipParser
 from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFencedCodeBlockLexer
 
-from afk.messaging.testing.servers import Server, find
+from afk.messaging.testing.servers import NATS, Daemon, Postgres, Server, find
 
-REDIS_PORT = "6379"
+SERVERS: dict[str, Callable[[str], Daemon]] = {
+    "6379": lambda folder: Server(find("redis"), folder),
+    "5432": lambda folder: Postgres(find("postgres"), folder),
+    "4222": lambda folder: NATS(find("nats"), folder),
+}
+USUAL_PORT = re.compile(rf"\b(?:{'|'.join(SERVERS)})\b")
 LEXERS = (
     RawFencedCodeBlockLexer(re.compile(r"[ \t]*(?:python|py)\b(?P<arguments>.*)$\n", re.MULTILINE)),
     DirectiveInHTMLCommentLexer(directive="invisible-code-block", arguments="python"),
@@ -50,9 +56,7 @@ def evaluate(example: Example) -> None:
     if "no-run" in example.region.lexemes["arguments"].split():
         pytest.skip("marked no-run")
     lines_above = "\n" * (example.line + example.parsed.line_offset)
-    source = lines_above + example.parsed
-    if REDIS_PORT in source:
-        source = source.replace(REDIS_PORT, str(redis_port()))
+    source = USUAL_PORT.sub(real_port, lines_above + example.parsed)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     code = compile(source, example.path, "exec", flags, dont_inherit=True)
     result = eval(code, example.namespace)  # a coroutine if the block awaits, else None
@@ -60,14 +64,18 @@ def evaluate(example: Example) -> None:
         example.namespace["__runner__"].run(result)
 
 
+def real_port(match: re.Match[str]) -> str:
+    return str(server(match[0]).port)
+
+
 @cache
-def redis_port() -> int:
-    """The port of a Redis server for the documents, started when the first one needs it."""
+def server(usual_port: str) -> Daemon:
+    """A server for the documents, started when the first one needs it."""
     folder = TemporaryDirectory(ignore_cleanup_errors=True)
     atexit.register(folder.cleanup)
-    server = Server(find("redis"), folder.name)
+    server = SERVERS[usual_port](folder.name)
     server.start()  # it ends with the interpreter
-    return server.port
+    return server
 
 
 def open_document(namespace: dict[str, Any]) -> None:

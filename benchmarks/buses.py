@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -11,30 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from afk.messaging import MessageBus, connect
-from afk.messaging.testing.servers import Server, ServerMissingError, find
 
-STORES = ("memory", "sqlite", "redis")
-TITLES = {"memory": "memory", "sqlite": "SQLite", "redis": "Redis"}
+STORES = ("memory", "sqlite", "redis", "postgres", "nats")
+"""What is measured unless somebody says which."""
+TITLES = {
+    "memory": "memory",
+    "sqlite": "SQLite",
+    "redis": "Redis",
+    "postgres": "PostgreSQL",
+    "nats": "NATS",
+    "nats_synced": "NATS, sync_interval always",
+}
 
 
 @contextmanager
 def place(store: str) -> Iterator[str]:
-    """The URL of an empty store; Redis is a server of its own, which writes to disk first."""
+    """The URL of an empty store; one that is a server is a process of its own."""
     with tempfile.TemporaryDirectory(prefix="afk-bench-") as folder:
         if store == "memory":
             yield "memory://"
         elif store == "sqlite":
             yield f"sqlite:///{folder}/bench.db"
         else:
-            with Server(_redis(), folder, appendfsync="always") as server:
-                yield server.url
+            from .servers import server  # other stores need no server programs
 
-
-def _redis() -> Path:
-    try:
-        return find("redis")
-    except ServerMissingError as error:
-        sys.exit(str(error))
+            with server(store, folder) as url:
+                yield url
 
 
 @asynccontextmanager

@@ -17,7 +17,19 @@ ABOUT = {
         " always`). Reliable lists move a message to a second list and remove it from there when it"
         " is handled; streams are read by a consumer group, acked and deleted; lists for one reader"
         " are read in place and cut off, which a second reader would break. FastStream reads a"
-        " stream in a group, acks after its handler, and answers by publish/subscribe.",
+        " stream in a group, acks after its handler, and answers by publish/subscribe. On"
+        " PostgreSQL each job has a server of its own with the settings it is shipped with, so a"
+        " commit is on disk. The table in asyncpg is claimed with `FOR UPDATE SKIP LOCKED` under a"
+        " lease and rows are deleted when they are handled; its senders notify, in the same"
+        " transaction or, where many are taken at a time, after it and together. PgQueuer and"
+        " procrastinate are set up as their guides say; both delete a job that is done, PgQueuer"
+        " many in one statement, which nobody waits for. On NATS each job has a server of its own"
+        " with its default, which is to sync files every two minutes, on both sides (or, where the"
+        " line says so, before each answer). The peers keep a work queue in a file and read it"
+        " through a durable pull consumer, with explicit acks; every publish and every ack is"
+        " confirmed, except that of 100 acks the last one is asked for. A broadcast is one message"
+        " which each agent reads through a consumer of its own. FastStream does not wait for its"
+        " acks, and its answers are plain messages.",
     ),
     "claim": (
         "The cost of a message, whatever else is in the store",
@@ -30,10 +42,10 @@ ABOUT = {
     ),
     "wake": (
         "Waking and waiting",
-        "One process waits in `receive()`, another sends, over one SQLite file or one Redis"
-        " server; the clock is one that all processes share. `return of send` leaves out what the"
+        "One process waits in `receive()`, another sends, over one SQLite file or one server;"
+        " the clock is one that all processes share. `return of send` leaves out what the"
         " sender itself waits for: its commit to disk. Waiting is measured as CPU time of a process"
-        " over 10 s, in per cent of one core (without that of the Redis server); `beside another's"
+        " over 10 s, in per cent of one core (without that of a server); `beside another's"
         " sends` is a process whose mailboxes get nothing, while another one sends up to 50"
         " messages a second to someone else. Waking depends on who else"
         " wants the cores: in a run with both overloaded the p50 after return was 7.4 ms, and"
@@ -43,14 +55,25 @@ ABOUT = {
         "A million messages later",
         "Sent by 100 tasks, at most 1,000 of them unhandled, every tenth with an explicit key;"
         " handled by `serve(concurrency=100)` in the same process, and settled. The start is before"
-        " the first message. The log is SQLite's write-ahead log. The file holds about a second of"
+        " the first message. The log is SQLite's write-ahead log; for NATS the file is its streams,"
+        " as the server counts them. The file holds about a second of"
         " traffic, so its size follows the rate; by `levels off` we mean at most a quarter more in"
         " the second half.",
     ),
+    "churn": (
+        "What PostgreSQL keeps",
+        "The same flow through one PostgreSQL database, whose server is as it is shipped, its"
+        " vacuuming too (but for what the store's tables say themselves). After each tenth the"
+        " worker stops; two seconds later the sizes and rows of all tables are read, as the server"
+        " counts them, and 200 messages are sent, claimed and acked one at a time in the same"
+        " mailbox: `send`, `claim` and `ack` are medians of those. `Second half` is next to the"
+        " first: the greatest size, the median of the times.",
+    ),
     "memory": (
         "Memory and import",
-        "Resident memory over the number of messages that wait; CPU time, user and system, of whole"
-        " processes.",
+        "Resident memory over the number of messages that wait, in the stores that have all of them"
+        " in the process: memory, and NATS, whose log each process follows. CPU time, user and"
+        " system, of whole processes.",
     ),
 }
 
@@ -102,6 +125,7 @@ WHY: dict[str, dict[str, str]] = {
     "claim": {},
     "wake": {},
     "growth": {},
+    "churn": {},
     "memory": {
         "memory: a pending": "A pending message: of 1.2 KB, about 340 bytes are its content (240"
         " of them text: the encoder's buffer is kept with its slack), 340 the store's entry with"

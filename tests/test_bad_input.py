@@ -546,7 +546,8 @@ async def _(_: Place) -> None:
 @bad(
     "connect to a scheme there is not",
     ConfigurationError,
-    "'kafka': no such store; use memory://, memory://name, sqlite:///path or redis://host",
+    "'kafka': no such store; use memory://, memory://name, sqlite:///path, redis://host,"
+    " postgresql://host/database or nats://host",
 )
 async def _(_: Place) -> None:
     connect("kafka://localhost")
@@ -555,7 +556,8 @@ async def _(_: Place) -> None:
 @bad(
     "connect to a file without its scheme",
     ConfigurationError,
-    "'team.db': no such store; use memory://, memory://name, sqlite:///path or redis://host",
+    "'team.db': no such store; use memory://, memory://name, sqlite:///path, redis://host,"
+    " postgresql://host/database or nats://host",
 )
 async def _(_: Place) -> None:
     connect("team.db")

@@ -6,13 +6,17 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from redis import asyncio as redis
 
 from afk.messaging import (
+    A2ADeliveryStore,
     Capabilities,
     InMemoryA2ADeliveryStore,
+    NATSA2ADeliveryStore,
+    PostgresA2ADeliveryStore,
     RedisA2ADeliveryStore,
     SQLiteA2ADeliveryStore,
 )
@@ -20,6 +24,7 @@ from afk.messaging.testing import CHECKS, Check, Subject
 
 
 class Memory(Subject):
+    title = "memory"
     capabilities = Capabilities(durability="memory", renews_when_blocked=True)
 
     def __init__(self, folder: Path) -> None:
@@ -33,6 +38,7 @@ class Memory(Subject):
 
 
 class SQLite(Subject):
+    title = "SQLite"
     capabilities = Capabilities(
         durability="disk", shared=True, renews_when_blocked=True, transactions=True
     )
@@ -45,21 +51,32 @@ class SQLite(Subject):
         return SQLiteA2ADeliveryStore(self.folder / "mail.db", clock=clock or time.time)
 
 
-class Redis(Subject):
-    """Redis 7, synced every second."""
+class Served(Subject):
+    """A namespace of its own on a server that all checks share. server: its fixture."""
 
-    server = "redis_server"
-    capabilities = Capabilities(durability="process", shared=True, renews_when_blocked=True)
+    server: ClassVar[str]
+    options = ""
 
     def __init__(self, folder: Path, url: str) -> None:
         super().__init__(folder)
-        self._namespace = uuid.uuid4().hex
-        self._server = url
-        self.url = f"{url}?namespace={self._namespace}"
+        self.namespace = uuid.uuid4().hex
+        self.place = url
+        self.url = f"{url}?namespace={self.namespace}{self.options}"
 
-    def store(self, clock: Callable[[], float] | None = None) -> RedisA2ADeliveryStore:
-        client = redis.Redis.from_url(self._server)
-        return RedisA2ADeliveryStore(client, namespace=self._namespace, clock=clock)
+    def store(self, clock: Callable[[], float] | None = None) -> A2ADeliveryStore:
+        raise NotImplementedError
+
+
+class Redis(Served):
+    """Redis 7, synced every second."""
+
+    title = "Redis"
+    server = "redis_server"
+    capabilities = Capabilities(durability="process", shared=True, renews_when_blocked=True)
+
+    def store(self, clock: Callable[[], float] | None = None) -> A2ADeliveryStore:
+        client = redis.Redis.from_url(self.place)
+        return RedisA2ADeliveryStore(client, namespace=self.namespace, clock=clock)
 
 
 class Valkey(Redis):
@@ -75,13 +92,72 @@ class RedisCluster(Redis):
     server = "cluster"
 
 
-SUBJECTS = [Memory, SQLite, Redis, Valkey, RedisCluster]
+class Postgres(Served):
+    """PostgreSQL 18."""
+
+    title = "PostgreSQL"
+    server = "postgres18"
+    capabilities = Capabilities(
+        durability="disk",
+        shared=True,
+        renews_when_blocked=True,
+        transactions=True,
+        outbox=True,
+    )
+
+    def store(self, clock: Callable[[], float] | None = None) -> A2ADeliveryStore:
+        return PostgresA2ADeliveryStore(self.place, namespace=self.namespace, clock=clock)
+
+
+class Postgres15(Postgres):
+    """PostgreSQL 15, through PgBouncer: each transaction may be on another connection."""
+
+    server = "pgbouncer"
+
+
+class NATS(Served):
+    """One NATS server."""
+
+    title = "NATS"
+    server = "nats_server"
+    capabilities = Capabilities(durability="process", shared=True, renews_when_blocked=True)
+
+    def store(self, clock: Callable[[], float] | None = None) -> A2ADeliveryStore:
+        return NATSA2ADeliveryStore(self.place, namespace=self.namespace, clock=clock)
+
+
+class NATSCluster(NATS):
+    """Three NATS servers that sync each write, which they do not tell."""
+
+    server = "nats_cluster"
+    options = "&durability=disk"
+    capabilities = Capabilities(
+        durability="disk", asserted=True, shared=True, renews_when_blocked=True
+    )
+
+    def store(self, clock: Callable[[], float] | None = None) -> A2ADeliveryStore:
+        return NATSA2ADeliveryStore(
+            self.place, namespace=self.namespace, durability="disk", clock=clock
+        )
+
+
+SUBJECTS = [
+    Memory,
+    SQLite,
+    Postgres,
+    Postgres15,
+    Redis,
+    Valkey,
+    RedisCluster,
+    NATS,
+    NATSCluster,
+]
 
 
 @pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.__name__)
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     kind = request.param
-    if not issubclass(kind, Redis):
+    if not issubclass(kind, Served):
         return kind(tmp_path)
     return kind(tmp_path, request.getfixturevalue(kind.server).url)
 

@@ -25,8 +25,8 @@ Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 @asynccontextmanager
-async def _started(handler: Handler) -> AsyncIterator[RedisBroker]:
-    with place("redis") as url:
+async def _started(store: str, handler: Handler) -> AsyncIterator[RedisBroker]:
+    with place(store) as url:
         broker = RedisBroker(url, max_connections=1000, logger=None)
         line = StreamSub("receiver", group="agents", consumer="receiver")
         broker.subscriber(stream=line, ack_policy=AckPolicy.NACK_ON_ERROR)(handler)
@@ -35,7 +35,7 @@ async def _started(handler: Handler) -> AsyncIterator[RedisBroker]:
             yield broker
 
 
-async def stream(count: int, tasks: int) -> AsyncIterator[Answer]:
+async def stream(store: str, count: int, tasks: int) -> AsyncIterator[Answer]:
     """W1, W3."""
     over = asyncio.Event()
     done = 0
@@ -46,7 +46,7 @@ async def stream(count: int, tasks: int) -> AsyncIterator[Answer]:
         if done == count:
             over.set()
 
-    async with _started(handler) as broker:
+    async with _started(store, handler) as broker:
 
         async def some(first: int) -> None:
             for number in range(first, count, tasks):
@@ -58,13 +58,13 @@ async def stream(count: int, tasks: int) -> AsyncIterator[Answer]:
         yield {"value": count / (time.perf_counter() - begin)}
 
 
-async def round_trip(count: int) -> AsyncIterator[Answer]:
+async def round_trip(store: str, count: int) -> AsyncIterator[Answer]:
     """W2."""
 
     async def handler(content: dict[str, Any]) -> dict[str, Any]:
         return content
 
-    async with _started(handler) as broker:
+    async with _started(store, handler) as broker:
         took = []
         for number in range(count):
             begin = time.perf_counter()

@@ -12,8 +12,8 @@ from functools import partial
 
 from redis.asyncio import Redis
 
-from . import over_redis
-from .over_redis import Content, Taken
+from . import over, over_redis
+from .over import Content, Taken
 
 WAIT = 5
 """Seconds a server lets a taker wait before it asks again."""
@@ -72,7 +72,8 @@ def _held(mailbox: str) -> str:
     return f"{mailbox}:held"
 
 
-stream = partial(over_redis.stream, Lists)
-drain = partial(over_redis.drain, Lists)
-round_trip = partial(over_redis.round_trip, Lists)
-broadcast = partial(over_redis.broadcast, Lists)
+fresh = partial(over_redis.fresh, Lists)
+stream = partial(over.stream, fresh)
+drain = partial(over.drain, fresh)
+round_trip = partial(over.round_trip, fresh)
+broadcast = partial(over.broadcast, fresh)

@@ -14,8 +14,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from . import over_redis
-from .over_redis import Content, Taken
+from . import over, over_redis
+from .over import Content, Taken
 
 _TOPIC = "everyone"
 _WAIT = 5000
@@ -70,7 +70,8 @@ class Streams:
         await pipeline.execute()
 
 
-stream = partial(over_redis.stream, Streams)
-drain = partial(over_redis.drain, Streams)
-round_trip = partial(over_redis.round_trip, Streams)
-broadcast = partial(over_redis.broadcast, Streams)
+fresh = partial(over_redis.fresh, Streams)
+stream = partial(over.stream, fresh)
+drain = partial(over.drain, fresh)
+round_trip = partial(over.round_trip, fresh)
+broadcast = partial(over.broadcast, fresh)

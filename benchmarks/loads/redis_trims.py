@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from functools import partial
 
-from . import over_redis
-from .over_redis import Content, Taken
+from . import over, over_redis
+from .over import Content, Taken
 from .redis_lists import WAIT, Lists
 
 
@@ -31,5 +31,6 @@ class Trims(Lists):
         await self._client.ltrim(mailbox, len(taken), -1)
 
 
-stream = partial(over_redis.stream, Trims)
-drain = partial(over_redis.drain, Trims)
+fresh = partial(over_redis.fresh, Trims)
+stream = partial(over.stream, fresh)
+drain = partial(over.drain, fresh)

@@ -25,6 +25,8 @@ BLOCK = 200
 THREADS = 100
 FILL = 1000
 _WHOLE = "send+claim+ack"
+_STEEPER = {"sqlite": 1.5, "postgres": 1.5, "nats": 1.5, "nats_synced": 1.5}
+"""Goals for the whole that are not 1.3."""
 
 
 async def run(store: str, count: int, waiting: str) -> AsyncIterator[Answer]:
@@ -35,11 +37,12 @@ async def run(store: str, count: int, waiting: str) -> AsyncIterator[Answer]:
         await _put(bus, 0, SPARE, lambda n: f"ready-{n}")
         number = SPARE
         while True:
-            yield await _block(bus, number)
+            yield await block(bus, number)
             number += BLOCK
 
 
-async def _block(bus: MessageBus, first: int) -> Answer:
+async def block(bus: MessageBus, first: int) -> Answer:
+    """Microseconds of a message, one after the other: the median of each step, added up."""
     sender, receiver = await bus.register("sender"), await bus.register(NAME)
     took: dict[str, list[float]] = {"send": [], "claim": [], "ack": []}
     cpu = time.process_time()
@@ -56,8 +59,9 @@ async def _block(bus: MessageBus, first: int) -> Answer:
         took["claim"].append(claimed - sent)
         took["ack"].append(acked - claimed)
     cpu = time.process_time() - cpu
-    send, claim, ack = [percentile(values, 0.5) * 1e6 for values in took.values()]
-    return {"take": claim + ack, "all": send + claim + ack, "cpu": cpu / BLOCK * 1e6}
+    steps = {name: percentile(values, 0.5) * 1e6 for name, values in took.items()}
+    take = steps["claim"] + steps["ack"]
+    return {**steps, "take": take, "all": steps["send"] + take, "cpu": cpu / BLOCK * 1e6}
 
 
 async def _fill(bus: MessageBus, count: int, waiting: str) -> None:
@@ -126,7 +130,7 @@ def _variant(store: str, waiting: str, sizes: tuple[int, ...], turns: int) -> li
     }
     least, first = columns[sizes[0]], f"{sizes[0]:,}"
     figures = [Figure(f"{store}: {first} {waiting}, {_WHOLE}", least["all"], "µs")]
-    whole = Goal("<=", 1.5 if store == "sqlite" else 1.3)
+    whole = Goal("<=", _STEEPER.get(store, 1.3))
     shown = {
         "take": ("claim+ack", Goal("<", 2)),
         "all": (_WHOLE, whole),

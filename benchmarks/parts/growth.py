@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from afk.messaging import AgentMailbox, Delivery
+from afk.messaging import AgentMailbox, Delivery, connect
 
-from ..buses import TITLES, fresh, payload, resident
+from ..buses import TITLES, payload, place, resident
 from ..figures import Figure, Goal, Result, Table
 from ..runner import Answer, Job, Process, say
 
@@ -25,48 +25,81 @@ _HEAD = ["handled", "msgs/s", "RSS MB", "file MB", "log MB"]
 
 async def run(store: str, count: int) -> AsyncIterator[Answer]:
     """`count` messages sent, handled and settled; an answer at the start and at each sample."""
-    async with fresh(store, retention=1.0, history=1.0) as bus:
-        sender, receiver = await bus.register("sender"), await bus.register("receiver")
-        path = getattr(bus._core.store, "path", None)
-        window = asyncio.Semaphore(WINDOW)
-
-        async def handler(delivery: Delivery[Any]) -> None:
-            window.release()
-
-        worker = asyncio.create_task(receiver.serve(handler, concurrency=SENDERS))
-        try:
-            yield _sample(path, 0, 0.0)
-            for first in range(0, count, count // SAMPLES):
-                begin = time.perf_counter()
-                numbers = range(first, first + count // SAMPLES)
-                senders = [_send(sender, numbers[n::SENDERS], window) for n in range(SENDERS)]
-                await asyncio.gather(*senders)
-                yield _sample(path, numbers.stop, len(numbers) / (time.perf_counter() - begin))
-        finally:
-            worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
+    with place(store) as url:
+        async with connect(url, retention=1.0, history=1.0) as bus:
+            sender, receiver = await bus.register("sender"), await bus.register("receiver")
+            flow = Flow(sender)
+            worker = asyncio.create_task(receiver.serve(flow.handle, concurrency=SENDERS))
+            try:
+                yield await _sample(url, 0, 0.0)
+                for first in range(0, count, count // SAMPLES):
+                    numbers = range(first, first + count // SAMPLES)
+                    yield await _sample(url, numbers.stop, await flow.send(numbers))
+            finally:
+                worker.cancel()
+                await asyncio.gather(worker, return_exceptions=True)
 
 
-async def _send(mailbox: AgentMailbox, numbers: range, window: asyncio.Semaphore) -> None:
-    for number in numbers:
-        await window.acquire()
-        key = f"job-{number}" if number % KEYED == 0 else None
-        await mailbox.send("receiver", payload(number), idempotency_key=key)
+class Flow:
+    """Messages from many tasks to a worker that keeps up, more or less."""
+
+    def __init__(self, sender: AgentMailbox) -> None:
+        self._sender = sender
+        self._window = asyncio.Semaphore(WINDOW)
+
+    async def handle(self, delivery: Delivery[Any]) -> None:
+        """The worker's handler."""
+        self._window.release()
+
+    async def send(self, numbers: range) -> float:
+        """Send them; how many it were in a second."""
+        begin = time.perf_counter()
+        await asyncio.gather(*[self._some(numbers[task::SENDERS]) for task in range(SENDERS)])
+        return len(numbers) / (time.perf_counter() - begin)
+
+    async def _some(self, numbers: range) -> None:
+        for number in numbers:
+            await self._window.acquire()
+            key = f"job-{number}" if number % KEYED == 0 else None
+            await self._sender.send("receiver", payload(number), idempotency_key=key)
+
+    async def handled(self) -> None:
+        """Wait until all that was sent has been handled."""
+        for _ in range(WINDOW):
+            await self._window.acquire()
+        for _ in range(WINDOW):
+            self._window.release()
 
 
-def _sample(path: Path | None, handled: int, rate: float) -> Answer:
-    size = {"file": 0.0, "log": 0.0}
-    if path is not None:
-        size["file"] = path.stat().st_size / 1e6
-        size["log"] = path.with_name(path.name + "-wal").stat().st_size / 1e6
-    return {"handled": handled, "rate": rate, "resident": resident(), **size}
+async def _sample(url: str, handled: int, rate: float) -> Answer:
+    file, log = await _kept(url)
+    return {"handled": handled, "rate": rate, "resident": resident(), "file": file, "log": log}
+
+
+async def _kept(url: str) -> tuple[float, float]:
+    """Megabytes of the file, or of the server's streams; and of the write-ahead log."""
+    if url.startswith("sqlite:"):
+        return _files(Path(url.removeprefix("sqlite:///")))
+    if url.startswith("nats:"):
+        import nats  # no business of the other stores
+
+        async with await nats.connect(url) as client:
+            streams = await client.jetstream().streams_info()
+        return sum(stream.state.bytes for stream in streams) / 1e6, 0.0
+    return 0.0, 0.0
+
+
+def _files(path: Path) -> tuple[float, float]:
+    log = path.with_name(path.name + "-wal")
+    return path.stat().st_size / 1e6, log.stat().st_size / 1e6
 
 
 def measure(quick: bool, stores: Sequence[str]) -> Result:
-    """Once: it is long, and what is asked is where it ends. Redis grows elsewhere."""
+    """Once: it is long, and what is asked is where it ends. Redis grows elsewhere, and what
+    PostgreSQL keeps is a part of its own."""
     figures: list[Figure] = []
     tables: list[Table] = []
-    for store in [store for store in stores if store != "redis"]:
+    for store in [store for store in stores if store not in {"redis", "postgres"}]:
         count = 100_000 if quick else 1_000_000
         with Process(Job("parts.growth:run", {"store": store, "count": count})) as process:
             samples = [process.ask()]

@@ -19,7 +19,7 @@ from ..runner import Answer, Job, rounds
 CROWD = 1000
 GAP = 0.02
 """Seconds between two messages: the waiter has gone back to waiting by then."""
-_SOON = {"sqlite": 10, "redis": 2}
+_SOON = {"sqlite": 10, "redis": 2, "postgres": 5, "nats": 2, "nats_synced": 2}
 """The goal for the stores that processes share, in milliseconds."""
 
 

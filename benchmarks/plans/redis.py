@@ -25,7 +25,7 @@ def _jobs(kind: str, keys: tuple[str, ...], **arguments: Any) -> dict[str, Job]:
     return {
         key: Job(
             f"loads.redis_{_MODULES.get(key, key)}:{kind}",
-            arguments | ({} if kind == "round_trip" else batch.get(key, {})),
+            {"store": "redis"} | arguments | ({} if kind == "round_trip" else batch.get(key, {})),
         )
         for key in keys
     }

@@ -16,6 +16,8 @@ from afk.messaging.lifecycle import TRANSITIONS, DeadReason
 from afk.messaging.records import Record
 from afk.messaging.sending import SendOptions
 from afk.messaging.settings import Settings
+from afk.messaging.store import Capabilities
+from afk.messaging.testing.promises import PROMISES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -35,8 +37,9 @@ def section(text: str, title: str) -> str:
     return text.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def drawing() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_lifecycle", DOCS / "make_lifecycle.py")
+def script(name: str) -> ModuleType:
+    """A program that writes a part of the documentation."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -46,11 +49,28 @@ def drawing() -> ModuleType:
 
 def test_the_lifecycle_diagram_is_up_to_date() -> None:
     text = read("lifecycle.md")
-    assert drawing().page(text) == text, "run: python docs/make_lifecycle.py"
+    assert script("make_lifecycle").page(text) == text, "run: python docs/make_lifecycle.py"
+
+
+def test_the_comparison_of_stores_is_up_to_date() -> None:
+    text = read("stores/index.md")
+    assert script("make_comparison").page(text) == text, "run: python docs/make_comparison.py"
+
+
+def test_the_comparison_names_the_promises_of_the_contract() -> None:
+    titles = re.findall(r"^\*\*(\d+)\. (.+?)[.:]?\*\*", read("contract.md"), re.MULTILINE)
+    promised = [(str(p.number), p.title) for p in PROMISES if not p.title.startswith("...")]
+    assert [*promised, ("15", "Said plainly")] == titles
+
+
+def test_every_capability_is_compared_or_explained() -> None:
+    compared = {promise.flag for promise in PROMISES} | {"shared", "outbox"}
+    assert compared - {None} | {"asserted"} == set(Capabilities.__struct_fields__)
+    assert set(Capabilities.__struct_fields__) <= set(first_cells(read("contract.md")))
 
 
 def test_every_transition_is_drawn() -> None:
-    diagram = drawing().diagram()
+    diagram = script("make_lifecycle").diagram()
     for (state, event), following in TRANSITIONS.items():
         arrows = [
             line

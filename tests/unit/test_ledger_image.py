@@ -1,4 +1,4 @@
-"""A ledger that was written down and read again goes on exactly like one that was there all along."""
+"""A ledger that was written down and read again goes on like one that was there all along."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Player:
         self.now = 1000.0
         self._numbers = count()
 
-    def prepared(self, move: tuple[Any, ...]) -> Any:
+    def prepared(self, move: tuple[Any, ...]) -> Any:  # noqa: PLR0911 - one for each kind of move
         """A call to make on a ledger, or None."""
         match move:
             case ("send", fields):

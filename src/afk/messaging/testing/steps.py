@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 from ..delivery import Delivery
@@ -49,6 +52,15 @@ async def until(
             return
         assert loop.time() < end, f"not within {timeout} s: {what}"
         await asyncio.sleep(0.005)
+
+
+async def execute(connection: Any, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """The rows of a statement on a store's own connection: sqlite3's, or asyncpg's."""
+    if isinstance(connection, sqlite3.Connection):
+        return connection.execute(sql, values).fetchall()
+    numbers = count(1)
+    numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
+    return [tuple(row) for row in await connection.fetch(numbered, *values)]
 
 
 @asynccontextmanager

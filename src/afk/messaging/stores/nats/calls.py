@@ -45,7 +45,7 @@ class Call:
 
 
 class Flight:
-    """A group under way. unstored: the parts the server has not answered for."""
+    """A group under way. unstored: the parts the server has not answered for; sent: how often."""
 
     def __init__(self, number: int, calls: list[Call], messages: list[bytes]) -> None:
         self.number = number
@@ -53,4 +53,5 @@ class Flight:
         self.ops = tuple([op for call in calls for op in call.ops])
         self.messages = messages
         self.unstored = set(range(len(messages)))
+        self.sent = 0
         self.step: Step | None = None

@@ -20,10 +20,12 @@ class Compaction:
     def __init__(self, place: Place, names: Names) -> None:
         self._place = place
         self._names = names
+        self._created = ""
         self._aside = Aside("afk-nats image", self._make)
 
-    def start(self) -> None:
-        """Make an image of what is in the log now."""
+    def start(self, created: str) -> None:
+        """Make an image of what is in the log now; created: which log it is."""
+        self._created = created
         self._aside.start()
 
     async def close(self) -> None:
@@ -34,12 +36,12 @@ class Compaction:
 
     async def _make(self) -> None:
         try:
-            await compact(self._place, self._names)
+            await compact(self._place, self._names, self._created)
         except MessagingError as error:
             log.warning("no image of the state was made: %s", error)
 
 
-async def compact(place: Place, names: Names) -> bool:
+async def compact(place: Place, names: Names, created: str) -> bool:
     """Make an image of what is in the log now; False if another process was faster."""
     session = Session(
         place,
@@ -49,7 +51,7 @@ async def compact(place: Place, names: Names) -> bool:
         stored=lambda _name, _error: None,
         ended=lambda _error: None,
     )
-    await session.open(None, "", None)
+    await session.open(None, created, None)
     await session.close()  # from here on its replica stands still
     client = await place.connect("afk.messaging image")
     try:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...errors import StoreError, UsageError
 from ...lifecycle import GIVE_BACK
-from ...store import Batch, Turn
+from ...store import Batch, Turn, Verdict
 from . import steps
 from .calls import Call, Flight
 from .replica import Step
@@ -35,10 +35,17 @@ _TURNS = 0.05
 
 class Lane:
     """shown: the place, for errors. patience: seconds a call waits before it fails. clock: instead
-    of the server's, for tests."""
+    of the server's, for tests. untold: called with who died in a call that nobody waits for."""
 
-    def __init__(self, shown: str, patience: float, clock: Callable[[], float] | None) -> None:
+    def __init__(
+        self,
+        shown: str,
+        patience: float,
+        clock: Callable[[], float] | None,
+        untold: Callable[[tuple[str, ...]], None],
+    ) -> None:
         self.writer = secrets.token_hex(8)
+        self._untold = untold
         self._shown = shown
         self._patience = patience
         self._clock = clock
@@ -111,9 +118,13 @@ class Lane:
                 self._undo(call.future.result())
             raise
 
-    def _submit(self, *ops: Op) -> Call:
+    def check(self) -> None:
+        """UsageError in a process that was forked from the one whose connection this is."""
         if os.getpid() != self._pid:
             raise UsageError(f"{self._shown} was opened before a fork; connect again")
+
+    def _submit(self, *ops: Op) -> Call:
+        self.check()
         if self._broken is not None:
             raise StoreError(str(self._broken))
         call = Call(ops, self._loop.create_future(), self._loop.time())
@@ -125,6 +136,9 @@ class Lane:
 
     def _undo(self, answers: list[Any]) -> None:
         """Give back what a claim took for nobody, before anything that is asked later."""
+        for answer in answers:
+            if isinstance(answer, Batch | Verdict) and answer.died:
+                self._untold(answer.died)
         batches = [answer for answer in answers if isinstance(answer, Batch)]
         back = [
             Put(Turn(token=leased.token, outcome=GIVE_BACK))
@@ -146,11 +160,12 @@ class Lane:
                 self._waiting.popleft().land([])
             if self._flight is None and self._waiting and self._session is not None:
                 self._flight = self._take_off(self._session.max_payload)
-                await self._fly(self._flight)
+                if self._flight is not None:
+                    await self._fly(self._flight)
             if not self.busy:
                 self._idle.set()
 
-    def _take_off(self, most: int) -> Flight:
+    def _take_off(self, most: int) -> Flight | None:
         calls: list[Call] = []
         size = 0
         while self._waiting and len(calls) < GROUP and size < GROUP_BYTES:
@@ -159,10 +174,17 @@ class Lane:
             size += call.size()
         self._number += 1
         now = None if self._clock is None else self._clock()
-        ops = steps.packed(tuple([op for call in calls for op in call.ops]))
+        try:
+            ops = steps.packed(tuple([op for call in calls for op in call.ops]))
+        except (ValueError, TypeError, OverflowError) as error:
+            for call in calls:
+                call.fail(StoreError(f"{self._shown}: {error!r}; nothing was stored"))
+            self._wake.set()
+            return None
         return Flight(self._number, calls, steps.parts(self.writer, self._number, now, ops, most))
 
     async def _fly(self, flight: Flight) -> None:
+        flight.sent += 1
         for index, message in enumerate(flight.messages):
             session = self._session
             if session is not None:
@@ -183,7 +205,8 @@ class Lane:
             self._land(flight)
 
     def stored(self, name: str, error: RefusedError | None) -> None:
-        """The server answered for a part of a group; with a refusal there is nothing of it."""
+        """The server answered for a part of a group; with a refusal there is nothing of it, unless
+        it was sent before."""
         number, _, index = name.partition("-")
         flight = self._flying(self.writer, int(number))
         if flight is None:
@@ -193,8 +216,11 @@ class Lane:
             self._land(flight)
             return
         self._clear(flight)
+        if flight.sent > 1:
+            self._lost = flight
+        outcome = "nothing was stored" if flight.sent == 1 else "the outcome is unknown"
         for call in flight.calls:
-            call.fail(StoreError(f"{self._shown}: {error}; nothing was stored"))
+            call.fail(StoreError(f"{self._shown}: {error}; {outcome}"))
 
     def _flying(self, writer: str, number: int) -> Flight | None:
         if writer != self.writer:
@@ -243,12 +269,14 @@ class Lane:
                 self._clear(flight)
                 # Should it be seen yet, its claims are undone; not once a later one is seen.
                 self._lost = flight
+        self._wake.set()
         left = [call.since for call in self._all()]
         if left:
             next_look = max(min(left), late + _TURNS) + self._patience
             self._watch = self._loop.call_at(next_look, self._give_up)
 
-    def silence(self, outcome: str) -> str:
+    def silence(self, outcome: str, trouble: Exception | None = None) -> str:
         """What to say of a server that has not answered."""
-        reason = f" ({self._trouble})" if self._trouble is not None else ""
+        trouble = trouble or self._trouble
+        reason = f" ({trouble})" if trouble is not None else ""
         return f"{self._shown} did not answer within {self._patience} s{reason}; {outcome}"

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from ...errors import ConfigurationError, StoreError
+from ...errors import ConfigurationError, MessagingError, StoreError
 from ...lifecycle import RetryPolicy
 from ...log import log
 from .lane import Lane
@@ -24,7 +24,8 @@ LASTED = 1.0
 class Link:
     """patience: seconds a call waits before it fails. replicas: of the stream, if it is made.
     clock: instead of the server's, for tests. stepped: called when a group of anyone took effect;
-    renewed: when there is a new connection, and whether the state had to be read anew."""
+    renewed: when there is a new connection, and whether the state had to be read anew; untold: with
+    who died in a call that nobody waits for."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Link:
         clock: Callable[[], float] | None,
         stepped: Callable[[Step], None],
         renewed: Callable[[Info, bool], None],
+        untold: Callable[[tuple[str, ...]], None],
     ) -> None:
         self._place = place
         self._names = names
@@ -47,11 +49,11 @@ class Link:
         self._session: Session | None = None
         self._up = asyncio.Event()
         self._over = asyncio.Event()
-        self._broken: ConfigurationError | None = None
+        self._broken: Exception | None = None
         self._created = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._rounds = Rounds(self._look_around)
-        self.lane = Lane(place.shown, patience, clock)
+        self.lane = Lane(place.shown, patience, clock, untold)
         self.replica = Replica()
 
     # -- life ----------------------------------------------------------------------------
@@ -79,8 +81,11 @@ class Link:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._broken = StoreError(f"{self._place.shown}: closed")
+        self._up.set()
         if self._session is not None:
             await self._session.close()
+        await self._rounds.close()
 
     async def _connect(self) -> None:
         self._over.clear()
@@ -95,8 +100,10 @@ class Link:
         known = self.replica if self._created else None
         await session.open(known, self._created, self._copies)
         try:
+            if session.over:
+                raise StoreError(f"{self._place.shown}: the connection was lost")
             self._renewed_at(session, session.replica is not known)
-        except ConfigurationError:
+        except MessagingError:
             await session.close()
             raise
         self._session = session
@@ -106,7 +113,7 @@ class Link:
     def _renewed_at(self, session: Session, anew: bool) -> None:
         self.replica, self._created = session.replica, session.info.created
         if session.info.ts is not None:
-            self._rounds.heard(session.info.ts.timestamp())
+            self._rounds.heard(session.info.ts.timestamp(), session.informed_at)
         self._renewed(session.info, anew)
 
     async def _stay(self) -> None:
@@ -116,8 +123,8 @@ class Link:
             await self._over.wait()
             if self._session is not None:
                 failures = 0 if self._loop.time() - since > LASTED else failures + 1
-                await self._session.close()
-                self._session = None
+                session, self._session = self._session, None
+                await session.close()
             if failures:
                 await asyncio.sleep(BACKOFF.delay(failures, random.random()))
             try:
@@ -153,10 +160,16 @@ class Link:
 
     async def fresh(self) -> float:
         """Know all that was in the log, or on its way there, when this was asked; the time then."""
+        self.lane.check()
         if self.lane.busy:
             await self.lane.do()
         await self._rounds.next()
         return self.now()
+
+    @property
+    def created(self) -> str:
+        """Which log it is."""
+        return self._created
 
     def now(self) -> float:
         """The server's time, as far as it is known without asking."""
@@ -164,23 +177,23 @@ class Link:
             return self._clock()
         return max(self.replica.now, self._rounds.time())
 
-    async def _look_around(self) -> float:
-        end = self._loop.time() + self._patience
-        while True:
-            session = await self._connected(end)
-            try:
-                return (await session.fresh()).timestamp()
-            except StoreError as error:
-                if self._loop.time() >= end:
-                    raise StoreError(f"{self._place.shown}: {error}") from error
-                await asyncio.sleep(BACKOFF.base)
-
-    async def _connected(self, end: float) -> Session:
+    async def _look_around(self, since: float) -> float:
+        end = since + self._patience
+        trouble: StoreError | None = None
         try:
             async with asyncio.timeout_at(end):
-                await self._up.wait()
+                while True:
+                    session = await self._connected()
+                    try:
+                        return (await session.fresh()).timestamp()
+                    except StoreError as error:
+                        trouble = error
+                    await asyncio.sleep(BACKOFF.base)
         except TimeoutError:
-            raise StoreError(self.lane.silence("nothing was stored")) from None
+            raise StoreError(self.lane.silence("nothing was stored", trouble)) from None
+
+    async def _connected(self) -> Session:
+        await self._up.wait()
         if self._broken is not None or self._session is None:
             raise StoreError(str(self._broken))
         return self._session

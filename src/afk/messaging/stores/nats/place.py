@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import random
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import ParseResult
 
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.errors import Error as NATSError
+from nats.errors import NoServersError
 
 from ...errors import ConfigurationError, StoreError
 from ...log import log
 
 SECONDS = 2
 """How long one server has to accept a connection, and to answer one question."""
+CLOSING_SECONDS = 1.0
 
 _OLDEST = (2, 12)
 
@@ -36,12 +41,29 @@ class Place(Struct):
 
         It does not mend itself: `lost` is called once it is gone.
         """
+        troubles: list[str] = []
+        # One by one: the client itself gives up when a server takes a connection and is silent.
+        for server in random.sample(self.servers, len(self.servers)):
+            try:
+                client = await self._connected(server, name, lost)
+            except ConfigurationError:
+                raise
+            except Exception as error:  # noqa: BLE001 - callbacks and keys of the user's fail too
+                log.debug("%s: %r", self.shown, error)
+                troubles.append(_told(error))
+            else:
+                self._learn(client)
+                return client
+        reasons = "; ".join(dict.fromkeys(troubles))
+        raise UnreachableError(f"{self.shown} cannot be reached: {reasons}")
+
+    async def _connected(self, server: str, name: str, lost: Callable[[], None] | None) -> Client:
         client = Client()
         troubles: list[Exception] = []
 
         async def note(error: Exception) -> None:
             troubles.append(error)
-            log.debug("%s: %s", self.shown, error)
+            log.debug("%s: %r", self.shown, error)
 
         async def ended() -> None:
             if lost is not None:
@@ -49,43 +71,61 @@ class Place(Struct):
 
         try:
             await client.connect(
-                servers=list(self.servers),
+                servers=[server],
                 name=name,
                 error_cb=note,
                 closed_cb=ended,
                 allow_reconnect=False,
-                max_reconnect_attempts=1,  # of each server, before the first connection
+                max_reconnect_attempts=1,  # before the first connection
                 reconnect_time_wait=0,
                 connect_timeout=SECONDS,
                 ping_interval=2,
                 max_outstanding_pings=2,
+                pending_size=0,  # nothing sent waits for a server that does not read
+                flusher_queue_size=0,
                 **self.options,
             )
-        except (NATSError, OSError, TimeoutError, ValueError) as error:
-            reason = troubles[-1] if troubles else error
-            raise UnreachableError(f"{self.shown} cannot be reached: {_told(reason)}") from None
+            self._check(client)
+        except NoServersError as error:
+            await self.leave(client)
+            raise (troubles[0] if troubles else error) from None
         except BaseException:
             await self.leave(client)
             raise
-        self._learn(client)
         return client
 
     async def leave(self, client: Client) -> None:
-        """Close a connection, whatever state it is in."""
-        with contextlib.suppress(NATSError, OSError, asyncio.TimeoutError):
-            await client.close()
+        """Close a connection, whatever state it is in; a server that does not read is left so."""
+        # The client waits until all is written, and says nowhere how not to.
+        writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
+        with contextlib.suppress(NATSError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await client.close()
+        if writer is not None:
+            writer.transport.abort()
 
-    def _learn(self, client: Client) -> None:
-        """Check its version; other servers it knows of are tried too from now on."""
+    def _check(self, client: Client) -> None:
         version = client.connected_server_version
         if (version.major, version.minor) < _OLDEST:
             raise ConfigurationError(
                 f"{self.shown}: nats-server {version.major}.{version.minor} is too old;"
                 " 2.12 or later is needed"
             )
+
+    def _learn(self, client: Client) -> None:
+        """Other servers it knows of are tried too from now on."""
         for uri in client.discovered_servers:
-            if uri.geturl() not in self.servers:
+            # An address alone is seldom what a certificate is for.
+            if uri.geturl() not in self.servers and not (uri.scheme == "tls" and _numeric(uri)):
                 self.servers.append(uri.geturl())
+
+
+def _numeric(uri: ParseResult) -> bool:
+    try:
+        ipaddress.ip_address(uri.hostname or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _told(error: Exception) -> str:

@@ -50,7 +50,7 @@ class Presence:
         self._untold: list[str] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
-        self._looking: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
         self._bells = Bells()
         self.capabilities = Capabilities(
             durability=wanted or "process",
@@ -78,6 +78,7 @@ class Presence:
             self._clock,
             self._stepped,
             self._renewed,
+            self._untold.extend,
         )
         self._renewing = Renewal(self._place, self._names)
         self.keeper = Keeper("afk-nats keeper", lambda: self._renewing)
@@ -89,9 +90,10 @@ class Presence:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        for looking in self._looking:
-            looking.cancel()
-        await asyncio.gather(*self._looking, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+            self._looking = None
         await self.keeper.close()
         await self._compaction.close()
         await self.link.close()
@@ -100,15 +102,18 @@ class Presence:
 
     def batch(self, leased: tuple[Leased, ...], died: tuple[str, ...] = ()) -> Batch:
         """An answer to a claim, with who died in looks that nobody asked for."""
-        untold, self._untold = self._untold, []
-        return Batch(leased, (*untold, *died))
+        return Batch(leased, (*self._told(), *died))
 
     def with_untold(self, verdicts: list[Verdict]) -> tuple[Verdict, ...]:
         """The same for a put."""
         if self._untold:
-            untold, self._untold = self._untold, []
-            verdicts[0] = replace(verdicts[0], died=(*untold, *verdicts[0].died))
+            verdicts[0] = replace(verdicts[0], died=(*self._told(), *verdicts[0].died))
         return tuple(verdicts)
+
+    def _told(self) -> list[str]:
+        untold = self._untold[:]
+        self._untold.clear()
+        return untold
 
     def lease_left(self, token: str) -> float:
         """Seconds until the lease of a token ends, as far as is known."""
@@ -119,23 +124,21 @@ class Presence:
 
     def _stepped(self, step: Step) -> None:
         """A group took effect: tell those whom it concerns."""
-        news = self.ledger.news
         if self._bells:
-            for topic in news:
+            for topic in step.news:
                 self._bells.ring(topic)
             self._arm()
-        news.clear()
-        if step.writer == self._renewing.writer:
+        renewed = step.writer == self._renewing.writer
+        if renewed:
             for token in self._renewing.lost(step):
                 self.keeper.release(token)
-        elif step.writer == self.link.lane.writer and step.image_due:
-            self._compaction.start()
+        if step.image_due and (renewed or step.writer == self.link.lane.writer):
+            self._compaction.start(self.link.created)
 
     def _renewed(self, info: Info, anew: bool) -> None:
         """There is a new connection; with a state read anew nobody knows what they missed."""
         self._trust(info)
         if anew:
-            self.ledger.news.clear()
             for topic in self._bells.topics():
                 self._bells.ring(topic)
             self._arm()
@@ -147,7 +150,7 @@ class Presence:
         if self._wanted is not None and not kept and self._wanted != "memory":
             raise ConfigurationError(
                 f"durability: stream {self._names.log} gives {most!r}, not {self._wanted!r}: its"
-                f" storage is {info.config.storage}"
+                f" storage is {info.config.storage}, its persist_mode {info.config.persist_mode}"
             )
         self.capabilities = replace(self.capabilities, durability=self._wanted or most)
 
@@ -175,20 +178,21 @@ class Presence:
     def _sound(self) -> None:
         """Let time pass, unless nobody waits or another process has been faster."""
         self._alarm = None
-        if not self._bells:
+        if not self._bells or self._looking is not None:
             return
         if self.ledger.next_due() > self.link.now():
             self._arm()
             return
-        looking = self._loop.create_task(self._let_time_pass())
-        self._looking.add(looking)
-        looking.add_done_callback(self._looking.discard)
+        self._looking = self._loop.create_task(self._let_time_pass())
 
     async def _let_time_pass(self) -> None:
         try:
             [batch] = await self.link.lane.do(_SWEEP)
             self._untold += batch.died
+            if self.ledger.next_due() <= self.link.now():
+                await self.link.fresh()  # the server's clock was set back: hear what it says now
         except Exception as error:  # noqa: BLE001 - the store failed: who waits looks for itself
             log.warning("%s: time was not let pass: %s", self._place.shown, error)
             await asyncio.sleep(1.0)
+        self._looking = None
         self._arm()

@@ -6,13 +6,17 @@ import secrets
 
 from nats.aio.client import Client
 
+from ...errors import StoreError
 from ...lifecycle import Extend
 from ...store import Turn
 from . import steps, stream
 from .place import Place
 from .replica import Step
 from .steps import Put
-from .stream import Names
+from .stream import Names, RefusedError
+
+UNDER_WAY = 64
+"""Renewals that the log may bring back later, at most: a blocked process reads it late."""
 
 
 class Renewal:
@@ -37,15 +41,24 @@ class Renewal:
             await self.open()
         ops = tuple([Put(Turn(token=token, outcome=Extend(seconds))) for token, seconds in due])
         self._number += 1
-        self._asked = {self._number: [token for token, _ in due]}
+        self._asked[self._number] = [token for token, _ in due]
+        self._asked.pop(self._number - UNDER_WAY, None)
         data = steps.packed(ops)
-        for message in steps.parts(self.writer, self._number, None, data, self._client.max_payload):
-            await stream.publish(self._client, self._names.steps, message)
+        try:
+            for message in steps.parts(
+                self.writer, self._number, None, data, self._client.max_payload
+            ):
+                await stream.publish(self._client, self._names.steps, message)
+        except RefusedError:
+            raise
+        except StoreError:
+            await self.close()  # a connection that is silent is soon another: a lease does not wait
+            raise
         return []
 
     def lost(self, step: Step) -> list[str]:
         """The tokens that a group of this writer could not renew. Called in the other thread."""
-        asked = self._asked.get(step.number, [])
+        asked = self._asked.pop(step.number, [])
         return [
             token
             for token, verdict in zip(asked, step.answers, strict=False)

@@ -29,12 +29,14 @@ class Writer(Struct, array_like=True):
 class Step(Struct, frozen=True):
     """A group that took effect: whose it was, and an answer (or an exception) for each op.
 
-    image_due: the log has grown so far that its writer is to make an image of the state.
+    news: the topics it concerns. image_due: the log has grown so far that its writer is to make an
+    image of the state.
     """
 
     writer: str
     number: int
     answers: tuple[Any, ...]
+    news: tuple[str, ...]
     image_due: bool
 
 
@@ -42,6 +44,7 @@ class _State(Struct, array_like=True):
     """What a replica knows beside its ledger."""
 
     seq: int
+    mark: int
     now: float
     size: int
     image: int
@@ -55,9 +58,9 @@ _states = msgspec.msgpack.Decoder(_State)
 class Replica:
     """A ledger, and how far into the log it has read.
 
-    seq and mark: number and time of the last message, 0 if that was not read here; now: the time of
-    the last group; size: bytes of the log read since its beginning; based: that many had been
-    read for the last image; image: the bytes of that.
+    seq and mark: number and time (ns) of the last message; now: the time of the last group; size:
+    bytes of the log read since its beginning; based: that many had been read for the last image;
+    image: the bytes of that.
     """
 
     least_log = 32 * 2**20
@@ -67,6 +70,7 @@ class Replica:
         self.ledger = Ledger()
         self.seq = self.mark = self.size = self.based = self.image = 0
         self.now = 0.0
+        self._judged = 0
         self._writers: dict[str, Writer] = {}
 
     # -- reading the log -----------------------------------------------------------------
@@ -92,13 +96,16 @@ class Replica:
             return None
         self.now = max(self.now, stored_at) if part.now is None else part.now
         answers = tuple([self._do(op, self.now) for op in ops])
-        return Step(part.writer, part.number, answers, self._image_due(length))
+        news = tuple(self.ledger.news)
+        self.ledger.news.clear()
+        return Step(part.writer, part.number, answers, news, self._image_due())
 
-    def _image_due(self, length: int) -> bool:
-        """Whether the last message made it due: once, and again should its writer have died."""
+    def _image_due(self) -> bool:
+        """Whether the log since the last group made it due: once, and again should the writer of
+        this one have died."""
         every = max(self.least_log, 2 * self.image)
-        grown = self.size - self.based
-        return grown // every > max(0, grown - length) // every
+        before, self._judged = max(self._judged, self.based), self.size
+        return (self.size - self.based) // every > (before - self.based) // every
 
     def _complete(self, part: Part, stored_at: float) -> bytes | None:
         """The whole group, if this is its last part and it was not there before."""
@@ -108,6 +115,8 @@ class Replica:
         self._forget_writers(stored_at)
         if part.number <= writer.number:
             return None  # sent again, as its writer had not heard that it had arrived
+        if part.number < writer.begun:
+            return None  # late: its writer has given it up
         if part.number != writer.begun:
             writer.begun, writer.parts = part.number, {}
         writer.parts[part.index] = part.ops
@@ -144,7 +153,7 @@ class Replica:
                 return ledger.unbind(name, now)
             case Amend(verb, ids, agent):
                 return ledger.amend(verb, ids, agent, now)
-            case Based(size, length) if size > self.based:
+            case Based(size, length) if size >= self.based:
                 self.based, self.image = size, length
         return None
 
@@ -152,7 +161,7 @@ class Replica:
 
     def pages(self) -> Iterator[bytes]:
         """This state as bytes; it must not change meanwhile."""
-        yield _encode(_State(self.seq, self.now, self.size, self.image, self._writers))
+        yield _encode(_State(self.seq, self.mark, self.now, self.size, self.image, self._writers))
         yield from image.pages(self.ledger)
 
     @classmethod
@@ -161,7 +170,7 @@ class Replica:
         first, *rest = pages
         state = _states.decode(first)
         replica = cls()
-        replica.seq, replica.now = state.seq, state.now
+        replica.seq, replica.mark, replica.now = state.seq, state.mark, state.now
         replica.size = replica.based = state.size
         replica.image = state.image
         replica._writers = state.writers

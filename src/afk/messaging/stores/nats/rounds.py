@@ -12,35 +12,44 @@ from ...log import log
 class Rounds:
     """Who asks while a question is under way waits for the next one: its answer is from later.
 
-    ask: the question; the server's time is the answer.
+    ask: the question, told since when (in the loop's time) the first one waits for it; the
+    server's time is the answer.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[float]]) -> None:
+    def __init__(self, ask: Callable[[float], Awaitable[float]]) -> None:
         self._ask = ask
         self._loop = asyncio.get_running_loop()
         self._one = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None
+        self._rounds: set[asyncio.Task[None]] = set()
         self._ahead = 0.0
 
     async def next(self) -> None:
         """Return when a question that began after this call has been answered."""
         if self._next is None:
-            self._next = self._loop.create_task(self._round())
+            self._next = self._loop.create_task(self._round(self._loop.time()))
+            self._rounds.add(self._next)
+            self._next.add_done_callback(self._rounds.discard)
             self._next.add_done_callback(noted)
         await asyncio.shield(self._next)
 
-    def heard(self, time: float) -> None:
-        """The server said what time it is."""
-        self._ahead = time - self._loop.time()
+    async def close(self) -> None:
+        """Return when nothing is asked any more."""
+        if self._rounds:
+            await asyncio.wait(self._rounds)
+
+    def heard(self, time: float, at: float | None = None) -> None:
+        """The server said what time it is; at: in the loop's time, when that was."""
+        self._ahead = time - (self._loop.time() if at is None else at)
 
     def time(self) -> float:
         """The server's time now, going by the last answer."""
         return self._loop.time() + self._ahead
 
-    async def _round(self) -> None:
+    async def _round(self, since: float) -> None:
         async with self._one:
             self._next = None
-            self.heard(await self._ask())
+            self.heard(await self._ask(since))
 
 
 def noted(future: asyncio.Future[Any]) -> None:

@@ -7,6 +7,7 @@ log is missing) ends it, and another is made. So there is one way to begin, and 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NATSError
 
-from ...errors import ConfigurationError, StoreError
+from ...errors import ConfigurationError, MessagingError, StoreError
 from ...log import log
 from . import stream
 from .images import restored
@@ -26,7 +27,6 @@ from .stream import Info, Names, RefusedError
 HEARTBEAT, SILENCE = 1.0, 3.5
 """Seconds between signs of life of an idle log; without one for so long, it is not heard."""
 YIELD_EVERY = 64
-UNAVAILABLE = 503
 
 
 class Session:
@@ -59,11 +59,19 @@ class Session:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._watch: asyncio.TimerHandle | None = None
         self._suspected = False
+        self._ending: Exception | None = None
         self._read = 0
+        self._name = ""
         self.image_at = 0
         self.client: Client
         self.replica: Replica
         self.info: Info
+        self.informed_at = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is heard by it any more."""
+        return self._over
 
     @property
     def max_payload(self) -> int:
@@ -81,6 +89,7 @@ class Session:
                 self.info = await self._found_again(created)
             else:
                 self.info = await stream.ensure(self.client, self._names, replicas)
+            self.informed_at = self._loop.time()
             self.replica, self.image_at = await self._standing(replica)
             self._answers = self.client.new_inbox()
             await self.client.subscribe(f"{self._answers}.*", cb=self._answered)
@@ -94,6 +103,8 @@ class Session:
     async def close(self) -> None:
         """Let go of the connection."""
         self._end(None)
+        if self._name:
+            await stream.unfollow(self.client, self._names, self._name)
         await self._place.leave(self.client)
 
     async def _found_again(self, created: str) -> Info:
@@ -122,7 +133,13 @@ class Session:
                 "%s: the log has gone on, or back, without this process: its state is read anew",
                 self._place.shown,
             )
-        return await restored(self.client, self._names)
+        restored_one, at = await restored(self.client, self._names)
+        if restored_one.seq + 1 < self.info.state.first_seq:
+            raise ConfigurationError(
+                f"{self._place.shown}: stream {self._names.log} was purged by hand: what it led to"
+                f" is lost; delete it, and {self._names.images}, and connect again to begin anew"
+            )
+        return restored_one, at
 
     async def _goes_on(self, replica: Replica) -> bool:
         """Whether the log has what the replica read last, at the same place."""
@@ -134,9 +151,10 @@ class Session:
         return await stream.stored_at(self.client, self._names, replica.seq) == replica.mark
 
     async def _follow(self) -> None:
-        inbox = self.client.new_inbox()
+        inbox, self._name = self.client.new_inbox(), secrets.token_hex(8)
         await self.client.subscribe(inbox, cb=self._heard)
-        await stream.follow(self.client, self._names, inbox, self.replica.seq + 1, HEARTBEAT)
+        start = self.replica.seq + 1
+        await stream.follow(self.client, self._names, self._name, inbox, start, HEARTBEAT)
 
     async def _heard(self, message: Msg) -> None:
         if self._over:
@@ -148,6 +166,9 @@ class Session:
             else:
                 self._take(message)
         except (ConfigurationError, StoreError) as error:
+            self._end(error)
+        except Exception as error:  # noqa: BLE001 - the client would go on as if it were nothing
+            log.exception("a message of the log could not be taken in")
             self._end(error)
         self._read += 1
         if self._read % YIELD_EVERY == 0:
@@ -186,17 +207,18 @@ class Session:
         self._waiting.append((seq, future))
         self._waiting.sort(key=lambda each: each[0])
         if self._over:
-            raise StoreError(f"{self._place.shown}: the connection was lost")
+            raise self._reason()
         await future
 
     async def fresh(self) -> datetime:
         """Read whatever was in the log when this was asked; the server's time then."""
+        known = self.replica.seq  # on the way of the answer more may be read
         try:
             info = await stream.info(self.client, self._names)
         except RefusedError as error:
             self._end(error)
             raise
-        if info.created != self.info.created or info.state.last_seq < self.replica.seq:
+        if info.created != self.info.created or info.state.last_seq < known:
             self._end(StoreError("the log is another one"))
         await self._reach(info.state.last_seq)
         assert info.ts is not None
@@ -219,7 +241,7 @@ class Session:
         try:
             stream.check(message.data)
         except RefusedError as error:
-            if error.error.code == UNAVAILABLE:
+            if error.error.err_code in stream.PASSING:
                 self._end(error)  # it passes: it is sent again
             else:
                 self._stored(number, error)
@@ -246,7 +268,14 @@ class Session:
         self._over = True
         if self._watch is not None:
             self._watch.cancel()
+        self._ending = error
         for _, future in self._waiting:
             if not future.done():
-                future.set_exception(StoreError(f"{self._place.shown}: {error or 'closed'}"))
+                future.set_exception(self._reason())
         self._ended(error)
+
+    def _reason(self) -> MessagingError:
+        """Why it is over."""
+        if isinstance(self._ending, ConfigurationError):
+            return self._ending
+        return StoreError(f"{self._place.shown}: {self._ending or 'closed'}")

@@ -6,6 +6,7 @@ slices, and one message that says which they are; what of the log is older may g
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.errors import Error as NATSError
+from nats.errors import NoRespondersError
 
 from ...errors import ConfigurationError, MessagingError, StoreError
 from .place import SECONDS
@@ -23,6 +25,9 @@ MISSING = 10059
 _TAKEN, _NOT_CLUSTERED, _NO_PEERS = 10058, 10074, 10005
 _WRONG_LAST = (10071, 10164)
 _NO_MESSAGE = 10037
+_NO_JETSTREAM = (10039, 10076)
+PASSING = (10008, 10009)
+"""Codes of refusals that are over when the servers have agreed on who leads."""
 _PLAIN = re.compile(r"[^A-Za-z0-9-]")
 
 
@@ -119,9 +124,20 @@ class Names:
 
 async def api(client: Client, verb: str, **request: Any) -> bytes:
     """An answer of JetStream; RefusedError, or StoreError if there is none."""
+    body = msgspec.json.encode(request) if request else b""
+    return await _asked(client, f"$JS.API.{verb}", body)
+
+
+async def _asked(
+    client: Client, subject: str, data: bytes, headers: dict[str, str] | None = None
+) -> bytes:
     try:
-        body = msgspec.json.encode(request) if request else b""
-        answer = await client.request(f"$JS.API.{verb}", body, timeout=SECONDS)
+        answer = await client.request(subject, data, timeout=SECONDS, headers=headers)
+    except NoRespondersError as error:
+        raise StoreError(
+            "nobody answers for JetStream: the server was started without it (-js), or the servers"
+            " that have it are gone"
+        ) from error
     except (NATSError, TimeoutError, OSError) as error:
         raise StoreError(f"JetStream did not answer: {error!r}") from error
     check(answer.data)
@@ -165,10 +181,13 @@ def position(reply: str) -> tuple[int, int]:
     return int(tokens[first]), int(tokens[first + 2])
 
 
-async def follow(client: Client, names: Names, inbox: str, start: int, heartbeat: float) -> None:
+async def follow(
+    client: Client, names: Names, name: str, inbox: str, start: int, heartbeat: float
+) -> None:
     """Have the log sent to the inbox from the number `start` on, and a sign of life between."""
     second = 10**9
     config = {
+        "name": name,
         "deliver_subject": inbox,
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": start,
@@ -179,7 +198,14 @@ async def follow(client: Client, names: Names, inbox: str, start: int, heartbeat
         "mem_storage": True,
         "num_replicas": 1,
     }
-    await api(client, f"CONSUMER.CREATE.{names.log}", stream_name=names.log, config=config)
+    verb = f"CONSUMER.CREATE.{names.log}.{name}"
+    await api(client, verb, stream_name=names.log, config=config)
+
+
+async def unfollow(client: Client, names: Names, name: str) -> None:
+    """Have it sent no more; without that it ends by itself, later."""
+    with contextlib.suppress(NATSError, OSError):
+        await client.publish(f"$JS.API.CONSUMER.DELETE.{names.log}.{name}")
 
 
 async def ensure(client: Client, names: Names, replicas: int | None) -> Info:
@@ -191,31 +217,27 @@ async def ensure(client: Client, names: Names, replicas: int | None) -> Info:
             raise explained(error) from error
     else:
         return found
-    for number in (3, 1) if replicas is None else (replicas,):
+    try:
         try:
-            await _make(client, names, number)
-            return await info(client, names)
+            await _make(client, names, replicas or 3)
         except RefusedError as error:
-            if replicas is None and number > 1 and _alone(error):
-                continue
-            raise explained(error) from error
-    raise AssertionError("one of them ends the loop")
-
-
-def _alone(error: RefusedError) -> bool:
-    """Whether there are not enough servers for copies."""
-    return error.error.err_code in (_NOT_CLUSTERED, _NO_PEERS) or "replicas" in (
-        error.error.description
-    )
+            if replicas is not None or error.error.err_code != _NOT_CLUSTERED:
+                raise
+            await _make(client, names, 1)
+        return await info(client, names)
+    except RefusedError as error:
+        raise explained(error) from error
 
 
 def explained(error: RefusedError) -> MessagingError:
     """A refusal to make or show a stream, with what to do."""
     code, text = error.error.err_code, error.error.description
-    if code in (10039, 10076) or error.error.code == 503:
+    if code in _NO_JETSTREAM:
         return ConfigurationError(f"{text}; start nats-server with JetStream: -js")
-    if code in (_NOT_CLUSTERED, _NO_PEERS):
+    if code == _NOT_CLUSTERED:
         return ConfigurationError(f"replicas: {text}")
+    if code == _NO_PEERS:  # never fewer copies than expected because a server is down just now
+        return ConfigurationError(f"replicas: {text}; start more servers, or ask for fewer copies")
     return error
 
 
@@ -242,11 +264,7 @@ async def publish(
     client: Client, subject: str, data: bytes, headers: dict[str, str] | None = None
 ) -> None:
     """Store one message; RefusedError if it was not, StoreError if that is unknown."""
-    try:
-        answer = await client.request(subject, data, timeout=SECONDS, headers=headers)
-    except (NATSError, TimeoutError, OSError) as error:
-        raise StoreError(f"JetStream did not answer: {error!r}") from error
-    check(answer.data)
+    await _asked(client, subject, data, headers)
 
 
 # -- images ------------------------------------------------------------------------------
@@ -289,7 +307,8 @@ async def replace_image(client: Client, names: Names, manifest: Manifest, at: in
         if error.error.err_code not in _WRONG_LAST:
             raise
         return False
-    await _purge(client, names.log, seq=manifest.seq + 1)
+    # All but the last message before it: by that, who stands there knows the log again.
+    await _purge(client, names.log, seq=manifest.seq)
     await _purge(client, names.images, filter=names.manifest, keep=1)
     answer = await api(client, f"STREAM.INFO.{names.images}", subjects_filter=f"{names.manifest}.>")
     stored = _listed.decode(answer).state.subjects

@@ -65,6 +65,10 @@ def _files(options: dict[str, str], *, tls: bool) -> dict[str, Any]:
             raise ConfigurationError(f"{name}: there is no file {path!r}")
     settings: dict[str, Any] = {}
     if "creds" in options:
+        text = Path(options["creds"]).read_text(errors="replace")
+        if not all(f"BEGIN {each}" in text for each in ("NATS USER JWT", "USER NKEY SEED")):
+            raise ConfigurationError("creds: the file has no user JWT and seed")  # for which
+            # the client would look for ever
         settings["user_credentials"] = options["creds"]
     if "nkey" in options:
         settings["nkeys_seed"] = options["nkey"]
@@ -115,5 +119,8 @@ def _taken_over(client: Client) -> Place:
             settings["token"] = unquote(login.username or "")
         else:
             settings |= {"user": unquote(login.username or ""), "password": unquote(login.password)}
+    prefix = getattr(client, "_inbox_prefix", None)
+    if prefix:
+        settings["inbox_prefix"] = bytes(prefix)
     servers = [f"{uri.scheme}://{_host(uri.netloc.rpartition('@')[2])}" for uri in uris]
     return Place(servers, settings, ",".join(servers))

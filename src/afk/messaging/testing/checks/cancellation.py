@@ -16,7 +16,7 @@ from ...delivery import Delivery
 from ...mailbox import AgentMailbox
 from ...messages import AgentMessage
 from ...receipts import Receipt
-from ..steps import PATIENCE, claimed, serving, until
+from ..steps import PATIENCE, claimed, execute, serving, until
 from ..subject import Subject
 
 T = TypeVar("T")
@@ -254,8 +254,8 @@ async def check_a_cancelled_transaction_undoes_everything(subject: Subject) -> N
 
     async def turn(delivery: Delivery[AgentMessage]) -> None:
         async with delivery.transaction() as conn:
-            conn.execute("CREATE TABLE IF NOT EXISTS effects (n INTEGER)")
-            conn.execute("INSERT INTO effects VALUES (?)", (delivery.message.content,))
+            await execute(conn, "CREATE TABLE IF NOT EXISTS effects (n INTEGER)")
+            await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.content)
             await asyncio.sleep(0)
             await delivery.reply(delivery.message.content)
 
@@ -273,7 +273,7 @@ async def check_a_cancelled_transaction_undoes_everything(subject: Subject) -> N
             assert message.content == n
         await bob.send("bob", "look")
         async with (await claimed(bob, PATIENCE)).transaction() as conn:
-            rows = conn.execute("SELECT n FROM effects ORDER BY rowid", ()).fetchall()
+            rows = await execute(conn, "SELECT n FROM effects ORDER BY n")
         assert [row[0] for row in rows] == list(range(n + 1))
 
 

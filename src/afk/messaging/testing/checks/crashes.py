@@ -21,7 +21,7 @@ from ...errors import LeaseLostError
 from ...lifecycle import RetryPolicy
 from ...messages import AgentMessage
 from ..processes import Process, hear, run, say
-from ..steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
+from ..steps import AT_ONCE, PATIENCE, claimed, contents, execute, serving, until
 from ..subject import Subject
 
 LEASE = 0.6
@@ -274,7 +274,7 @@ async def affect(bus: MessageBus, dies: str) -> None:
 
     async def handler(delivery: Delivery[AgentMessage]) -> None:
         async with delivery.transaction() as conn:
-            conn.execute("INSERT INTO effects VALUES (?)", (delivery.message.content,))
+            await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.content)
             await delivery.send("c", delivery.message.content)
             if dies == "inside":
                 die()
@@ -295,7 +295,7 @@ async def check_effects_happen_once(subject: Subject) -> None:
         start, end = await bus.register("b"), await bus.register("c")
         await start.send("b", -1)
         async with (await claimed(start, PATIENCE)).transaction() as conn:
-            conn.execute("CREATE TABLE effects (n INTEGER)")
+            await execute(conn, "CREATE TABLE effects (n INTEGER)")
         for n in range(40):
             await start.send("b", n)
         for dies in ("inside", "behind"):
@@ -309,7 +309,7 @@ async def check_effects_happen_once(subject: Subject) -> None:
         assert sorted(await contents(end)) == list(range(40))
         await start.send("b", "look")
         async with (await claimed(start, PATIENCE)).transaction() as conn:
-            effects = [row[0] for row in conn.execute("SELECT n FROM effects", ()).fetchall()]
+            effects = [row[0] for row in await execute(conn, "SELECT n FROM effects")]
         assert sorted(effects) == list(range(40))
 
 

@@ -15,7 +15,7 @@ from ...errors import (
 from ...messages import AgentMessage
 from ..clock import FakeClock
 from ..expect import raises
-from ..steps import AT_ONCE, PATIENCE, claimed, contents, serving
+from ..steps import AT_ONCE, PATIENCE, claimed, contents, execute, serving
 from ..subject import Subject
 
 
@@ -294,8 +294,8 @@ async def check_effects_commit_with_the_turn(subject: Subject) -> None:
         receipt = await ada.send("bob", "work")
         delivery = await claimed(bob, PATIENCE)
         async with delivery.transaction() as conn:
-            conn.execute("CREATE TABLE effects (id TEXT PRIMARY KEY)")
-            conn.execute("INSERT INTO effects VALUES (?)", (delivery.message.id,))
+            await execute(conn, "CREATE TABLE effects (id TEXT PRIMARY KEY)")
+            await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.id)
             await delivery.reply("done")
         assert delivery.settled
         assert await receipt.status() == "done"
@@ -316,7 +316,7 @@ async def check_a_failed_transaction_undoes_everything(subject: Subject) -> None
         ada, bob = await bus.register("ada"), await bus.register("bob")
         await bob.send("bob", "prepare")
         async with (await claimed(bob)).transaction() as conn:
-            conn.execute("CREATE TABLE effects (id TEXT)")
+            await execute(conn, "CREATE TABLE effects (id TEXT)")
         await ada.send("bob", "work")
         delivery = await claimed(bob, lease=10)
         with raises(ZeroDivisionError):
@@ -385,8 +385,8 @@ async def check_serve_and_transactions_agree(subject: Subject) -> None:
 
     async def handler(delivery: Delivery[AgentMessage]) -> str:
         async with delivery.transaction() as conn:
-            conn.execute("CREATE TABLE IF NOT EXISTS effects (id TEXT PRIMARY KEY)")
-            conn.execute("INSERT INTO effects VALUES (?)", (delivery.message.id,))
+            await execute(conn, "CREATE TABLE IF NOT EXISTS effects (id TEXT PRIMARY KEY)")
+            await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.id)
         return "answer"
 
     async with subject.bus(retry=AT_ONCE) as bus:
@@ -409,7 +409,7 @@ async def _affect(
 ) -> None:
     """A turn with an effect and a send."""
     async with delivery.transaction() as conn:
-        conn.execute("INSERT INTO effects VALUES (?)", (delivery.message.id,))
+        await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.id)
         await delivery.send(recipient, "sent")
         if error is not None:
             raise error
@@ -418,4 +418,4 @@ async def _affect(
 async def _effects(delivery: Delivery[AgentMessage]) -> list[str]:
     """What the committed turns wrote; settles the delivery it looks through."""
     async with delivery.transaction() as conn:
-        return [row[0] for row in conn.execute("SELECT id FROM effects", ()).fetchall()]
+        return [row[0] for row in await execute(conn, "SELECT id FROM effects")]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from .group import Group, first_answer
-from .process import Option, Server, until
+from .process import Option, until
 from .resp import fields
+from .server import Server
 
 SLOTS = 16_384
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Self
 
-from .process import Server, ServerError
+from .process import Daemon, ServerError
+from .server import Server
 
 
 class Group(ABC):
     """Starts as a whole, and ends as a whole: by force, since nobody needs what it keeps."""
 
     @abstractmethod
-    def _members(self) -> list[Server]:
+    def _members(self) -> Sequence[Daemon]:
         """All its processes."""
 
     @abstractmethod

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from .group import Group, first_answer
-from .process import HOST, Option, Server, until
+from .process import HOST, Option, until
 from .resp import pairs
+from .server import Server
 
 WATCHERS = 3
 

@@ -1,0 +1,349 @@
+"""What leaves together: the calls that the operations in line come to, and their answers.
+
+Within one call plain acks come before plain sends, and those before the claim; otherwise what is
+asked first is done first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from ...errors import UnknownAgentError
+from ...records import fingerprint, wire
+from ...store import FATE, MAIL, Accepted, Refusal, Send, Turn, Verdict
+from ...store import Batch as Taken
+from . import codec
+from .operations import Ask, Operation, Put, Take
+from .session import Call
+
+MOST_TURNS, MOST_BYTES = 1000, 2**22
+"""What one call may hold."""
+
+Piece = tuple[Put, int]
+"""A turn of a put, by its number."""
+
+
+class News(Protocol):
+    """Who is told what a call brought."""
+
+    def topics(self, topics: list[str]) -> None:
+        """Those who wait for these should look."""
+
+    def soon(self, seconds: float) -> None:
+        """Something is due then."""
+
+    def untold(self, died: Iterable[str]) -> None:
+        """These died in a call that nobody waits for."""
+
+
+class Batch(Protocol):
+    """Operations, or parts of them, that are one call."""
+
+    repeatable: bool
+
+    def operations(self) -> Iterable[Operation]:
+        """Whose it is."""
+
+    def prune(self) -> bool:
+        """Leave out what nobody waits for any more; False if that was all."""
+
+    def call(self, held: Container[str]) -> Call:
+        """The call."""
+
+    def answered(self, rows: list[Any], news: News) -> list[Batch]:
+        """Give each its answer; what is to be asked next on account of it."""
+
+    def parts(self) -> list[Batch]:
+        """The same, each piece alone; itself if it is one."""
+
+
+class Single:
+    """An operation that is a call of its own."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self.repeatable = ask.repeatable
+
+    def operations(self) -> Iterable[Operation]:
+        """The one."""
+        return (self._ask,)
+
+    def prune(self) -> bool:
+        """Whether anyone waits."""
+        return not self._ask.future.done()
+
+    def call(self, held: Container[str]) -> Call:
+        """Its own."""
+        return self._ask.call
+
+    def answered(self, rows: list[Any], news: News) -> list[Batch]:
+        """The rows."""
+        self._ask.succeed(rows)
+        return []
+
+    def parts(self) -> list[Batch]:
+        """It is one."""
+        return [self]
+
+
+class Step:
+    """Plain acks, plain sends, and a claim."""
+
+    repeatable = False
+
+    def __init__(self) -> None:
+        self._acks: dict[str, Piece] = {}
+        self._sends: dict[str, tuple[Piece, Send]] = {}
+        self._take: Take | None = None
+        self._size = 0
+
+    def ack(self, piece: Piece, token: str) -> bool:
+        """Take an ack in; False if there is no place for it."""
+        if self._take is not None or token in self._acks or len(self._acks) >= MOST_TURNS:
+            return False
+        self._acks[token] = piece
+        return True
+
+    def send(self, piece: Piece, send: Send) -> bool:
+        """Take a send in; False if there is no place for it."""
+        full = len(self._sends) >= MOST_TURNS or self._size > MOST_BYTES
+        if self._take is not None or full or send.id in self._sends:
+            return False
+        self._sends[send.id] = piece, send
+        self._size += len(wire(send.body))
+        return True
+
+    def take(self, take: Take) -> bool:
+        """Take a claim in, as the last; False if there is one."""
+        if self._take is not None:
+            return False
+        self._take = take
+        return True
+
+    def operations(self) -> Iterable[Operation]:
+        """All that take part."""
+        yield from (put for put, _ in self._acks.values())
+        yield from (piece[0] for piece, _ in self._sends.values())
+        if self._take is not None:
+            yield self._take
+
+    def prune(self) -> bool:
+        """Leave out what nobody waits for any more."""
+        self._acks = {t: piece for t, piece in self._acks.items() if not _over(piece)}
+        self._sends = {i: each for i, each in self._sends.items() if not _over(each[0])}
+        if self._take is not None and self._take.future.done():
+            self._take = None
+        return bool(self._acks or self._sends or self._take)
+
+    def call(self, held: Container[str]) -> Call:
+        """`step`."""
+        tokens = [codec.fenced(token) for token in self._acks]
+        claim = codec.NO_CLAIM if self._take is None else codec.claim_columns(self._take.claim)
+        return Call(
+            "step",
+            [message_id for message_id, _ in tokens],
+            [fence for _, fence in tokens],
+            *codec.plain_columns([send for _, send in self._sends.values()]),
+            *claim,
+        )
+
+    def answered(self, rows: list[Any], news: News) -> list[Batch]:
+        """Verdicts, what was claimed, and a batch of the sends that are not that plain."""
+        [row] = rows
+        died = tuple(row["died"])
+        news.topics([*map(FATE.__add__, died), *map(MAIL.__add__, row["ready"])])
+        self._judge_acks(row["lost"] or (), news)
+        again = self._judge_sends(row["left_over"] or (), news)
+        if self._take is not None:
+            self._claimed(self._take, row, died, news)
+        elif died:
+            news.untold(died)
+        return again
+
+    def _judge_acks(self, lost: Container[int], news: News) -> None:
+        fates = []
+        for number, (token, (put, index)) in enumerate(self._acks.items(), 1):
+            if number in lost:
+                put.judge(index, Verdict(Refusal("lease_lost")))
+            else:
+                fates.append(FATE + codec.fenced(token)[0])
+                put.judge(index, Verdict())
+        news.topics(fates)
+
+    def _judge_sends(self, left_over: Container[str], news: News) -> list[Batch]:
+        again = Turns()
+        mail = {}
+        for message_id, (piece, send) in self._sends.items():
+            if message_id in left_over:
+                again.add(piece, piece[0].turns[piece[1]])
+                continue
+            if send.delay:
+                news.soon(send.delay)
+            else:
+                mail[MAIL + send.mailbox] = None
+            if send.ttl is not None:
+                news.soon(send.ttl)
+            piece[0].judge(piece[1], Verdict(None, (Accepted(message_id),)))
+        news.topics(list(mail))
+        return [again] if again else []
+
+    def _claimed(self, take: Take, row: Any, died: tuple[str, ...], news: News) -> None:
+        if row["registered"] is False:
+            news.untold(died)
+            take.fail(UnknownAgentError(take.claim.mailbox))
+            return
+        leased = codec.leased(take.claim.mailbox, row) if row["got_ids"] else ()
+        if leased:
+            news.soon(take.claim.lease)
+        if take.future.cancelled():
+            news.untold(died)
+            take.undo(Taken(leased))
+        elif take.future.done():  # given up
+            news.untold(died)
+        else:
+            take.succeed(Taken(leased, died))
+
+    def parts(self) -> list[Batch]:
+        """Each ack, each send, the claim."""
+        parts: list[Batch] = []
+        for token, piece in self._acks.items():
+            parts.append(step := Step())
+            step.ack(piece, token)
+        for piece, send in self._sends.values():
+            parts.append(step := Step())
+            step.send(piece, send)
+        if self._take is not None:
+            parts.append(step := Step())
+            step.take(self._take)
+        return parts
+
+
+class Turns:
+    """Turns of any kind."""
+
+    repeatable = False
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[Piece, Turn]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, piece: Piece, turn: Turn) -> bool:
+        """Take a turn in; False if there is no place for it."""
+        if len(self._pieces) >= MOST_TURNS:
+            return False
+        self._pieces.append((piece, turn))
+        return True
+
+    def operations(self) -> Iterable[Operation]:
+        """Whose turns they are."""
+        return (piece[0] for piece, _ in self._pieces)
+
+    def prune(self) -> bool:
+        """Leave out what nobody waits for any more."""
+        self._pieces = [each for each in self._pieces if not _over(each[0])]
+        return bool(self._pieces)
+
+    def call(self, held: Container[str]) -> Call:
+        """`take_turns`."""
+        return Call("take_turns", *codec.turn_columns([turn for _, turn in self._pieces], held))
+
+    def answered(self, rows: list[Any], news: News) -> list[Batch]:
+        """A verdict for each; those that name a message to be compared are asked again."""
+        again = Turns()
+        for (piece, turn), row in zip(self._pieces, rows, strict=True):
+            died = tuple(row["died"])
+            if row["refusal"] == "compare":
+                news.untold(died)
+                compared = _compared(turn, row)
+                if isinstance(compared, Turn):
+                    again.add(piece, compared)
+                    continue
+                verdict = Verdict(compared)
+            elif row["refusal"] is not None:
+                verdict = Verdict(codec.refusal(row), (), died)
+            else:
+                verdict = Verdict(None, codec.accepted(row["ids"], row["how"]), died)
+                _tell(turn, row, news)
+            news.topics([*map(FATE.__add__, died), *map(MAIL.__add__, dict.fromkeys(row["ready"]))])
+            if died and piece[0].future.done():
+                news.untold(died)
+            piece[0].judge(piece[1], verdict)
+        return [again] if again else []
+
+    def parts(self) -> list[Batch]:
+        """Each turn."""
+        parts: list[Batch] = []
+        for piece, turn in self._pieces:
+            parts.append(turns := Turns())
+            turns.add(piece, turn)
+        return parts
+
+
+def _over(piece: Piece) -> bool:
+    return piece[0].future.done()
+
+
+def _compared(turn: Turn, row: Any) -> Turn | Refusal:
+    """The turn without the comparison that its send passed, or the conflict."""
+    known = fingerprint(row["body"])
+    for number, send in enumerate(turn.sends):
+        if send.mailbox == row["mailbox"] and send.compare and send.id == row["id"]:
+            if fingerprint(send.body) != known:
+                return Refusal("conflict", row["mailbox"], row["id"])
+            same = replace(send, compare=False)
+            return replace(turn, sends=(*turn.sends[:number], same, *turn.sends[number + 1 :]))
+    return Refusal("conflict", row["mailbox"], row["id"])
+
+
+def _tell(turn: Turn, row: Any, news: News) -> None:
+    """What a turn that was taken means for those who wait."""
+    topics = []
+    if turn.token is not None and turn.outcome is not None:
+        topics.append(FATE + codec.fenced(turn.token)[0])
+        seconds = getattr(turn.outcome, "delay", getattr(turn.outcome, "seconds", None))
+        if seconds:
+            news.soon(seconds)
+    for send, became in zip(turn.sends, row["how"], strict=True):
+        if became == codec.RESULT and send.answers is not None:
+            topics += FATE + send.answers, FATE + send.id
+        elif became in (codec.READY, codec.STORED):
+            for seconds in filter(None, (send.delay, send.ttl)):
+                news.soon(seconds)
+    news.topics(topics)
+
+
+def gather(operations: Iterable[Operation], ordered: Container[str]) -> list[Batch]:
+    """The calls for all of these, in order. ordered: mailboxes whose threads are in order."""
+    batches: list[Batch] = []
+    for operation in operations:
+        if isinstance(operation, Put):
+            for index, turn in enumerate(operation.turns):
+                _add_turn(batches, (operation, index), turn, ordered)
+        elif isinstance(operation, Take):
+            _add(batches, Step, lambda step, take=operation: step.take(take))
+        elif isinstance(operation, Ask):
+            batches.append(Single(operation))
+    return batches
+
+
+def _add_turn(batches: list[Batch], piece: Piece, turn: Turn, ordered: Container[str]) -> None:
+    if codec.is_ack(turn):
+        token = turn.token or ""
+        _add(batches, Step, lambda step: step.ack(piece, token))
+    elif codec.is_plain(turn) and not (turn.sends[0].thread and turn.sends[0].mailbox in ordered):
+        send = turn.sends[0]
+        _add(batches, Step, lambda step: step.send(piece, send))
+    else:
+        _add(batches, Turns, lambda turns: turns.add(piece, turn))
+
+
+def _add(batches: list[Batch], kind: Any, join: Callable[[Any], bool]) -> None:
+    """Into the last batch, if it is of this kind and has a place; else into a new one."""
+    if not (batches and isinstance(batches[-1], kind) and join(batches[-1])):
+        batches.append(kind())
+        join(batches[-1])

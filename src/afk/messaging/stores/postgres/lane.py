@@ -1,0 +1,301 @@
+"""One connection, through which all that this process asks goes in its order.
+
+What is asked while the server is at work leaves together when it has answered: many sends, acks
+and a claim are one call, one transaction. A lost connection is made anew. What was not sent waits
+for that; what was under way, and is no mere look, has an unknown outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Container
+from typing import Any
+
+from ...errors import ConfigurationError, StoreError, UsageError
+from ...lifecycle import RetryPolicy
+from ...log import log
+from ...store import Claim, Turn
+from . import faults
+from .batches import Batch, News, gather
+from .operations import Ask, Operation, Put, Take
+from .session import Call, Session
+
+BACKOFF = RetryPolicy(base=0.05, cap=1.0, jitter="none")
+CLOSING_SECONDS = 2.0
+
+
+class Lane:
+    """The way to the database.
+
+    connect: makes a session, or raises what the driver does. head: the arguments every function
+    begins with. patience: seconds an operation waits before it fails. held: the tokens whose
+    leases are being renewed.
+    """
+
+    def __init__(
+        self,
+        shown: str,
+        connect: Callable[[], Awaitable[Session]],
+        head: Callable[[], tuple[Any, ...]],
+        patience: float,
+        news: News,
+        held: Container[str],
+    ) -> None:
+        self._shown = shown
+        self._connect = connect
+        self._head = head
+        self._patience = patience
+        self._news = news
+        self._held = held
+        self._pid = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self._outbox: deque[Operation] = deque()
+        self._round: deque[Batch] = deque()
+        self._pending: dict[Operation, None] = {}
+        self._watch: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._session: Session
+        self._failures = 0
+        self._trouble = "no connection yet"
+        self._running: asyncio.Task[None] | None = None
+        self._closed = False
+        self.ordered: set[str] = set()
+        """Mailboxes that are known to keep threads in order."""
+
+    # -- life ----------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, or say why not: StoreError, ConfigurationError."""
+        try:
+            async with asyncio.timeout(self._patience):
+                self._session = await self._connect_first()
+        except TimeoutError:
+            raise StoreError(
+                f"{self._shown} cannot be reached within {self._patience} s ({self._trouble});"
+                " nothing was stored"
+            ) from None
+        self._running = asyncio.create_task(self._run())
+
+    async def _connect_first(self) -> Session:
+        while True:
+            try:
+                return await self._connect()
+            except faults.DRIVER as error:
+                self._failures += 1
+                self._trouble = faults.passing(error) or str(error)
+                if faults.passing(error) is None:  # nobody is there, or a password is wrong
+                    text = f"{self._shown} cannot be used: {self._trouble}"
+                    raise StoreError(f"{text}; nothing was stored") from error
+                await asyncio.sleep(BACKOFF.delay(self._failures, 0))
+
+    async def close(self) -> None:
+        """Let what is on its way arrive, then let go of the connection."""
+        if self._running is None or self._closed:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                while self._pending:
+                    self._idle.clear()
+                    await self._idle.wait()
+        self._closed = True
+        self._running.cancel()
+        await asyncio.wait([self._running])
+        await self._session.leave()
+        if self._watch is not None:
+            self._watch.cancel()
+        for operation in list(self._pending):
+            self._fail(operation, f"{self._shown}: closed before it answered")
+
+    # -- asking --------------------------------------------------------------------------
+
+    async def put(self, turns: tuple[Turn, ...]) -> Any:
+        """Verdicts."""
+        put = Put(turns, self._loop.create_future(), self._loop.time())
+        return await self._answer(put)
+
+    async def take(self, claim: Claim, undo: Callable[[Any], None]) -> Any:
+        """What a claim took. Cancelled, it is not sent if it was not yet; what it took is given to
+        `undo` before anything that is asked for later is sent."""
+        take = Take(claim, undo, self._loop.create_future(), self._loop.time())
+        try:
+            return await self._answer(take)
+        except asyncio.CancelledError:
+            future = take.future
+            if future.done() and not future.cancelled() and future.exception() is None:
+                undo(future.result())  # answered in the tick of the cancellation
+            raise
+
+    async def ask(self, name: str, *args: Any, repeatable: bool = False) -> list[Any]:
+        """The rows of a function."""
+        ask = Ask(Call(name, *args), repeatable, self._loop.create_future(), self._loop.time())
+        rows: list[Any] = await self._answer(ask)
+        return rows
+
+    def first(self, turns: tuple[Turn, ...]) -> None:
+        """Before all that waits, with nobody waiting for it."""
+        if self._closed:
+            return
+        put = Put(turns, self._loop.create_future(), self._loop.time())
+        put.future.add_done_callback(_note_failure)
+        self._outbox.appendleft(put)
+        self._expect(put)
+
+    async def _answer(self, operation: Operation) -> Any:
+        if os.getpid() != self._pid:
+            raise UsageError("this bus was opened before a fork; connect again in the child")
+        if self._closed:
+            raise UsageError(f"{self._shown} is closed")
+        self._outbox.append(operation)
+        self._expect(operation)
+        try:
+            return await operation.future
+        finally:
+            if operation.future.cancelled() and not operation.sent:
+                self._forget(operation)
+                with contextlib.suppress(ValueError):
+                    self._outbox.remove(operation)
+
+    def _expect(self, operation: Operation) -> None:
+        self._pending[operation] = None
+        self._wake.set()
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._patience, self._give_up)
+
+    def _forget(self, operation: Operation) -> None:
+        self._pending.pop(operation, None)
+        if not self._pending:
+            self._idle.set()
+
+    def _fail(self, operation: Operation, text: str) -> None:
+        operation.fail(StoreError(text))
+        self._forget(operation)
+
+    def _give_up(self) -> None:
+        """Fail what has waited too long; a connection that does not answer is let go."""
+        self._watch = None
+        now = self._loop.time()
+        for operation in list(self._pending):
+            if now - operation.since < self._patience:
+                self._watch = self._loop.call_at(operation.since + self._patience, self._give_up)
+                return
+            if operation.sent:
+                what = f"did not answer within {self._patience} s; the outcome is unknown"
+                self._trouble = "it does not answer"
+                self._session.drop()
+            else:
+                what = f"cannot be used now ({self._trouble}); nothing was stored"
+                with contextlib.suppress(ValueError):
+                    self._outbox.remove(operation)
+            self._fail(operation, f"{self._shown} {what}")
+
+    # -- at work -------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._serve()
+            except Exception:  # noqa: BLE001 - whatever it is, the lane must live on
+                log.exception("%s: the lane failed", self._shown)
+                self._session.drop()
+            await self._session.leave()
+            self._session = await self._reconnect()
+
+    async def _reconnect(self) -> Session:
+        while True:
+            self._failures += 1
+            await asyncio.sleep(BACKOFF.delay(self._failures, 0))
+            try:
+                async with asyncio.timeout(self._patience):
+                    return await self._connect()
+            except ConfigurationError as error:
+                self._trouble = str(error)
+            except Exception as error:  # noqa: BLE001 - likewise
+                self._trouble = faults.passing(error) or str(error) or "it does not answer"
+            log.warning("%s: not connected: %s", self._shown, self._trouble)
+
+    async def _serve(self) -> None:
+        """Answer what is asked until the connection is lost."""
+        while not self._session.lost():
+            if not self._round:
+                if not self._outbox:
+                    self._wake.clear()
+                    await self._wake.wait()
+                waiting, self._outbox = self._outbox, deque()
+                alive = [each for each in waiting if not self._is_over(each)]
+                self._round.extend(gather(alive, self.ordered))
+            elif not await self._send(self._round.popleft()):
+                return
+
+    def _is_over(self, operation: Operation) -> bool:
+        if operation.future.done():
+            self._forget(operation)
+            return True
+        return False
+
+    async def _send(self, batch: Batch) -> bool:
+        """One call and its answers; False if the connection is of no use any more."""
+        if not batch.prune():
+            return True
+        operations = list(dict.fromkeys(batch.operations()))
+        for operation in operations:
+            operation.sent = True
+        call = batch.call(self._held)
+        call.args = (*self._head(), *call.args)
+        try:
+            rows = await self._session.ask(call)
+        except faults.DRIVER as error:
+            return await self._failed(batch, operations, error)
+        self._failures = 0
+        self._round.extendleft(reversed(batch.answered(rows, self._news)))
+        self._settle(operations)
+        return True
+
+    def _settle(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            if operation.future.done():
+                self._forget(operation)
+
+    async def _failed(
+        self, batch: Batch, operations: list[Operation], error: BaseException
+    ) -> bool:
+        """Ask again, ask one by one, or tell them; False if the connection is of no use."""
+        ended = faults.ends_connection(error)
+        why = faults.passing(error)
+        if why is not None or (ended and batch.repeatable):
+            self._again(batch, operations)
+        elif ended:
+            for operation in operations:
+                text = f"{self._shown} was lost ({error}); the outcome is unknown"
+                self._fail(operation, text)
+        elif len(parts := batch.parts()) > 1:  # only the guilty one pays
+            self._again(batch, operations)
+            self._round.popleft()
+            self._round.extendleft(reversed(parts))
+        else:
+            for operation in operations:
+                operation.fail(faults.refusal(self._shown, error))
+                self._forget(operation)
+        if why is not None or ended:
+            self._trouble = why or str(error)
+        if ended:
+            self._session.drop()
+        elif why is not None:
+            self._failures += 1
+            await asyncio.sleep(random.random() * BACKOFF.delay(self._failures, 0))
+        return not ended
+
+    def _again(self, batch: Batch, operations: list[Operation]) -> None:
+        """Nothing was done: first in line it is."""
+        for operation in operations:
+            operation.sent = operation.begun
+        self._round.appendleft(batch)
+
+
+def _note_failure(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.warning("what was given back will come again when its lease ends: %s", error)

@@ -1,0 +1,79 @@
+"""One connection, and the store's functions called through it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import ConfigurationError
+from .migrations import quoted
+from .place import Place, drop
+
+
+class Call:
+    """A function of the schema, and its arguments."""
+
+    __slots__ = ("args", "name")
+
+    def __init__(self, name: str, *args: Any) -> None:
+        self.name = name
+        self.args = args
+
+    def sql(self, schema: str) -> str:
+        """The statement."""
+        places = ", ".join(f"${number}" for number in range(1, len(self.args) + 1))
+        return f"SELECT * FROM {quoted(schema)}.{self.name}({places})"  # noqa: S608
+
+
+class Session:
+    """A connection in use.
+
+    Each call is one round trip of one prepared statement. Behind a pooler the next transaction may
+    be on another server connection, which knows nothing of ours: each call is a transaction of its
+    own, prepared anew in it.
+    """
+
+    def __init__(self, place: Place, connection: Any, schema: str, pooled: bool) -> None:
+        self.connection = connection
+        self.pooled = pooled
+        self._place = place
+        self._schema = schema
+        self._prepared: dict[str, Any] = {}
+        if pooled and _caches(connection):
+            raise ConfigurationError(
+                "a connection pooler stands before the database: make the pool with"
+                " asyncpg.create_pool(..., statement_cache_size=0)"
+            )
+
+    async def ask(self, call: Call) -> list[Any]:
+        """The rows that a function answers."""
+        sql = call.sql(self._schema)
+        if self.pooled:
+            async with self.connection.transaction():
+                rows: list[Any] = await self.connection.fetch(sql, *call.args)
+            return rows
+        statement = self._prepared.get(sql)
+        if statement is None:
+            statement = self._prepared[sql] = await self.connection.prepare(sql)
+        rows = await statement.fetch(*call.args)
+        return rows
+
+    def lost(self) -> bool:
+        """Whether the connection is gone."""
+        closed: bool = self.connection.is_closed()
+        return closed
+
+    def drop(self) -> None:
+        """Let go of it at once: its state is not certain."""
+        drop(self.connection)
+
+    async def leave(self) -> None:
+        """Let go of it in order."""
+        if self.lost():
+            self.drop()
+        await self._place.leave(self.connection)
+
+
+def _caches(connection: Any) -> bool:
+    """Whether the driver keeps statements prepared by itself."""
+    config = getattr(connection, "_config", None)
+    return bool(getattr(config, "statement_cache_size", 0))
