@@ -106,6 +106,17 @@ def traceback_filter(item: SybilItem, error: pytest.ExceptionInfo[BaseException]
 # Sybil's own filter fails on what is raised after a snippet, such as a leak.
 SybilItem._traceback_filter = traceback_filter
 
+
+@pytest.hookimpl(tryfirst=True)  # before the names are told to the other process
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in one process, with `--dist loadgroup`: a file, or a store's whole contract."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        subject = parameters and parameters.params.get("subject")
+        group = getattr(subject, "__name__", None) or item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 pytest_collect_file = Sybil(
     parsers=[SkipParser(), snippets],
     pattern="*.md",

@@ -7,6 +7,7 @@ asked first is done first.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
+from operator import methodcaller
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -175,7 +176,7 @@ class Step:
 
     def _judge_sends(self, left_over: Container[str], news: News) -> list[Batch]:
         again = Turns()
-        mail = {}
+        mail = []
         for message_id, (piece, send) in self._sends.items():
             if message_id in left_over:
                 again.add(piece, piece[0].turns[piece[1]])
@@ -183,11 +184,11 @@ class Step:
             if send.delay:
                 news.soon(send.delay)
             else:
-                mail[MAIL + send.mailbox] = None
+                mail.append(MAIL + send.mailbox)
             if send.ttl is not None:
                 news.soon(send.ttl)
             piece[0].judge(piece[1], Verdict(None, (Accepted(message_id),)))
-        news.topics(list(mail))
+        news.topics(mail)
         return [again] if again else []
 
     def _claimed(self, take: Take, row: Any, died: tuple[str, ...], news: News) -> None:
@@ -269,7 +270,7 @@ class Turns:
             else:
                 verdict = Verdict(None, codec.accepted(row["ids"], row["how"]), died)
                 _tell(turn, row, news)
-            news.topics([*map(FATE.__add__, died), *map(MAIL.__add__, dict.fromkeys(row["ready"]))])
+            news.topics([*map(FATE.__add__, died), *map(MAIL.__add__, row["ready"])])
             if died and piece[0].future.done():
                 news.untold(died)
             piece[0].judge(piece[1], verdict)
@@ -325,7 +326,7 @@ def gather(operations: Iterable[Operation], ordered: Container[str]) -> list[Bat
             for index, turn in enumerate(operation.turns):
                 _add_turn(batches, (operation, index), turn, ordered)
         elif isinstance(operation, Take):
-            _add(batches, Step, lambda step, take=operation: step.take(take))
+            _add(batches, Step, methodcaller("take", operation))
         elif isinstance(operation, Ask):
             batches.append(Single(operation))
     return batches
@@ -334,12 +335,12 @@ def gather(operations: Iterable[Operation], ordered: Container[str]) -> list[Bat
 def _add_turn(batches: list[Batch], piece: Piece, turn: Turn, ordered: Container[str]) -> None:
     if codec.is_ack(turn):
         token = turn.token or ""
-        _add(batches, Step, lambda step: step.ack(piece, token))
+        _add(batches, Step, methodcaller("ack", piece, token))
     elif codec.is_plain(turn) and not (turn.sends[0].thread and turn.sends[0].mailbox in ordered):
         send = turn.sends[0]
-        _add(batches, Step, lambda step: step.send(piece, send))
+        _add(batches, Step, methodcaller("send", piece, send))
     else:
-        _add(batches, Turns, lambda turns: turns.add(piece, turn))
+        _add(batches, Turns, methodcaller("add", piece, turn))
 
 
 def _add(batches: list[Batch], kind: Any, join: Callable[[Any], bool]) -> None:

@@ -168,7 +168,7 @@ def accepted(ids: Iterable[str], how: Iterable[int]) -> tuple[Accepted, ...]:
 
 # -- claims ------------------------------------------------------------------------------
 
-NO_CLAIM = (None, 0, 0.0, 1, [], False, 0.0)
+NO_CLAIM: tuple[Any, ...] = (None, 0, 0.0, 1, [], False, 0.0)
 
 
 def claim_columns(claim: Claim) -> tuple[Any, ...]:

@@ -7,12 +7,15 @@ something is due, when too much happened to be named, and now and then in case a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ...errors import MessagingError
 from ...hints import Bells
 from ...lifecycle import RetryPolicy
 from ...log import log
@@ -23,8 +26,12 @@ LOOK_SECONDS, LISTENING_SECONDS = 0.5, 3.0
 """Seconds between looks while someone waits: without notifications, and with them."""
 PAUSE = 0.01
 """Seconds between notifications of this process, and between looks, at least."""
+LAST_SECONDS = 1.0
+"""For what is still to be told at the end."""
 LONGEST = 7900
 """Bytes of a notification; what does not fit is not named."""
+AT_ONCE = 16
+"""Consumers of one mailbox that one look, or one notification, wakes at most."""
 EVERYTHING = "*"
 BACKOFF = RetryPolicy(base=0.1, cap=5.0)
 
@@ -66,7 +73,7 @@ class Ears:
         self._every = LOOK_SECONDS
         self._asleep = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._untold: dict[str, None] = {}
+        self._untold: Counter[str] = Counter()
         self._telling: asyncio.Task[None] | None = None
         self._gone = asyncio.Event()
 
@@ -89,6 +96,10 @@ class Ears:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._untold:
+            with contextlib.suppress(MessagingError, TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._tell(*self.notification(self._untold))
 
     def topics(self, topics: list[str]) -> None:
         """This process brought news of these: who waits here looks, and others are told."""
@@ -131,7 +142,7 @@ class Ears:
                 continue
             last = self._loop.time()
             for topic in topics:
-                self._bells.ring(topic)
+                self._ring(topic, AT_ONCE)  # there may be more than one
             if due is not None:
                 self.expect(max(due, PAUSE))
 
@@ -204,30 +215,41 @@ class Ears:
             return
         if EVERYTHING in topics:
             self.expect(0.0)
-        for topic in topics:
+        for line in topics:
+            topic, _, times = line.partition("\t")
+            self._ring(topic, int(times or 1))
+
+    def _ring(self, topic: str, times: int) -> None:
+        for _ in range(min(times, self._bells.count(topic), AT_ONCE)):
             self._bells.ring(topic)
 
     # -- telling others ------------------------------------------------------------------
 
-    def notification(self, topics: list[str]) -> tuple[str, str]:
+    def notification(self, topics: Counter[str]) -> tuple[str, str]:
         """A channel and a payload; of more than fits nothing is named."""
-        text = "\n".join([self._me, *topics])
+        lines = [topic if times == 1 else f"{topic}\t{times}" for topic, times in topics.items()]
+        text = "\n".join([self._me, *lines])
         return self._channel, text if len(text) <= LONGEST else f"{self._me}\n{EVERYTHING}"
 
     def _say(self, topics: list[str]) -> None:
         """At once, or with what else there is by the end of the pause."""
-        self._untold.update(dict.fromkeys(topics))
+        self._untold.update(topics)
         if self._telling is None or self._telling.done():
             self._telling = self._loop.create_task(self._tell_others())
 
     async def _tell_others(self) -> None:
         while self._untold:
-            topics, self._untold = list(self._untold), {}
+            topics, began = self._untold, self._loop.time()
+            self._untold = Counter()
             try:
                 await self._tell(*self.notification(topics))
+            except asyncio.CancelledError:
+                self._untold += topics
+                raise
             except Exception as error:  # noqa: BLE001 - a hint is lost: others look now and then
                 log.debug("%s: others were not told: %s", self._shown, error)
-            await asyncio.sleep(PAUSE)
+            # A slow server has better things to do.
+            await asyncio.sleep(max(PAUSE, 10 * (self._loop.time() - began)))
 
 
 def split(topics: list[str]) -> tuple[list[str], list[str]]:

@@ -55,6 +55,7 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._outbox: deque[Operation] = deque()
         self._round: deque[Batch] = deque()
+        self._put_off = False
         self._pending: dict[Operation, None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -221,13 +222,14 @@ class Lane:
     async def _serve(self) -> None:
         """Answer what is asked until the connection is lost."""
         while not self._session.lost():
-            if not self._round:
-                if not self._outbox:
+            if not self._round or self._put_off:
+                if not (self._outbox or self._round):
                     self._wake.clear()
                     await self._wake.wait()
                 waiting, self._outbox = self._outbox, deque()
                 alive = [each for each in waiting if not self._is_over(each)]
-                self._round.extend(gather(alive, self.ordered))
+                self._round.extendleft(reversed(gather(alive, self.ordered)))
+                self._put_off = False
             elif not await self._send(self._round.popleft()):
                 return
 
@@ -266,16 +268,20 @@ class Lane:
         """Ask again, ask one by one, or tell them; False if the connection is of no use."""
         ended = faults.ends_connection(error)
         why = faults.passing(error)
-        if why is not None or (ended and batch.repeatable):
-            self._again(batch, operations)
+        parts = batch.parts()
+        if ended and batch.repeatable or (why is not None and ended):
+            self._again([batch], operations)
         elif ended:
             for operation in operations:
                 text = f"{self._shown} was lost ({error}); the outcome is unknown"
                 self._fail(operation, text)
-        elif len(parts := batch.parts()) > 1:  # only the guilty one pays
-            self._again(batch, operations)
-            self._round.popleft()
-            self._round.extendleft(reversed(parts))
+        elif len(parts) > 1:  # only the guilty one pays
+            self._again(parts, operations)
+        elif why is not None:
+            # Nobody behind it is held up by what somebody's long transaction holds.
+            self._again([], operations)
+            self._round.append(batch)
+            self._put_off = True
         else:
             for operation in operations:
                 operation.fail(faults.refusal(self._shown, error))
@@ -289,11 +295,11 @@ class Lane:
             await asyncio.sleep(random.random() * BACKOFF.delay(self._failures, 0))
         return not ended
 
-    def _again(self, batch: Batch, operations: list[Operation]) -> None:
-        """Nothing was done: first in line it is."""
+    def _again(self, batches: list[Batch], operations: list[Operation]) -> None:
+        """Nothing was done: these are first in line."""
         for operation in operations:
             operation.sent = operation.begun
-        self._round.appendleft(batch)
+        self._round.extendleft(reversed(batches))
 
 
 def _note_failure(future: asyncio.Future[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -175,7 +176,7 @@ async def put_within(here: Presence, connection: Any, turn: Turn) -> Verdict:
             if verdict.refusal is not None:
                 raise _RefusedError(verdict)
             if news.named:
-                notification = here.ears.notification(news.named)
+                notification = here.ears.notification(Counter(news.named))
                 await _fetch(here, connection, Call("tell", *notification, False))
     except _RefusedError as refused:
         return refused.verdict

@@ -48,7 +48,8 @@ async def _rows(
 ) -> list[Row]:
     state = None if query.state is None else STATES.index(query.state)
     rows = await lane.ask(
-        *("rows", by, named, [], query.mailbox, state, query.reason, after, limit), repeatable=True
+        *(f"rows_by_{by}", named, [], query.mailbox, state, query.reason, after, limit),
+        repeatable=True,
     )
     return [_row(row) for row in rows]
 
@@ -60,7 +61,7 @@ async def _as_delivered(lane: Lane, query: Query) -> list[Row]:
         (row["rank"], row["seq"], codec.shown(row["thread"] or "")) for row in waiting
     )[: query.limit]
     rows = await lane.ask(
-        *("rows", "places", [], places, query.mailbox, None, query.reason, None, None),
+        *("rows_by_places", [], places, query.mailbox, None, query.reason, None, None),
         repeatable=True,
     )
     by_place = {row["cursor"]: _row(row) for row in rows}

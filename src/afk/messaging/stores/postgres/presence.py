@@ -12,10 +12,10 @@ from ...lifecycle import parse_token
 from ...log import log
 from ...store import FATE, MAIL, Capabilities, Durability
 from ..keeping import Keeper
-from . import faults, server
+from . import server
 from .ears import Ears, Looked, channel_of, split
 from .lane import Lane
-from .migrations import migrate, quoted
+from .migrations import migrate, quoted, version_of
 from .place import Place, drop
 from .session import Session
 
@@ -60,7 +60,7 @@ class Presence:
 
     async def open(self) -> None:
         """Connect; StoreError or ConfigurationError if that cannot be."""
-        self._opened = False
+        self._opened, self.mark = False, None
         shown = self.place.shown
         channel = channel_of(self.schema, self._namespace)
         self.keeper = Keeper("afk-postgres keeper", self._renewer)
@@ -103,12 +103,7 @@ class Presence:
             if not found.takes_writes:
                 raise OSError("the server takes no writes: it is a standby, or read-only")
             self._trust(found)
-            await migrate(session.connection, self.schema)
-            async with session.connection.transaction():
-                self._here, self.mark = await session.connection.fetchrow(
-                    f"SELECT * FROM {quoted(self.schema)}.open_space($1)",  # noqa: S608
-                    self._namespace,
-                )
+            await self._enter(session.connection)
             if self._opened:
                 self.keeper.renew()
             return session
@@ -116,6 +111,21 @@ class Presence:
             session.drop()
             await session.leave()
             raise
+
+    async def _enter(self, connection: Any) -> None:
+        """Find the namespace: made on first use, and the same as before ever after."""
+        if self.mark is None:
+            await migrate(connection, self.schema)
+        async with connection.transaction():
+            if self.mark is not None and not await version_of(connection, self.schema):
+                raise OSError(_ANOTHER)
+            here, mark = await connection.fetchrow(
+                f"SELECT * FROM {quoted(self.schema)}.open_space($1)",  # noqa: S608
+                self._namespace,
+            )
+            if self.mark not in (None, mark):
+                raise OSError(_ANOTHER)
+        self._here, self.mark = here, mark
 
     def _trust(self, found: server.Server) -> None:
         server.check(found)
@@ -173,6 +183,12 @@ class Presence:
                 pass
         except (StoreError, ConfigurationError) as error:
             log.warning("%s: not tidied: %s", self.place.shown, error)
+
+
+_ANOTHER = (
+    "it has lost this namespace: it was emptied, or is another database than before; restart what"
+    " uses it, so that its mailboxes are registered again"
+)
 
 
 class _Renewer:

@@ -54,8 +54,8 @@ class Session:
         statement = self._prepared.get(sql)
         if statement is None:
             statement = self._prepared[sql] = await self.connection.prepare(sql)
-        rows = await statement.fetch(*call.args)
-        return rows
+        found: list[Any] = await statement.fetch(*call.args)
+        return found
 
     def lost(self) -> bool:
         """Whether the connection is gone."""

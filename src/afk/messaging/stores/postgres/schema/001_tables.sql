@@ -36,7 +36,7 @@ CREATE TABLE tally (
 -- A message and its fate. Times are seconds since the epoch. A column that an index is on is NULL
 -- where the index has no business with the row, so each index holds only what it serves.
 CREATE TABLE delivery (
-    seq         bigint PRIMARY KEY,        -- the order of acceptance; a redrive takes a new one
+    seq         bigint NOT NULL,           -- the order of acceptance; a redrive takes a new one
     start       float8 NOT NULL,           -- not before this; 0 if sent without a delay
     due         float8,                    -- when a scheduled or leased one is ready again
     lease       float8,                    -- when the latest lease ends
@@ -73,7 +73,8 @@ CREATE TABLE delivery (
     reason      text,
     error       text NOT NULL DEFAULT '',
     digest      bytea,                     -- of what is known after its body is gone
-    body        bytea
+    body        bytea,
+    PRIMARY KEY (space, seq)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000,
     autovacuum_vacuum_cost_limit = 2000, autovacuum_analyze_scale_factor = 0.1

@@ -29,11 +29,11 @@ RETURNS verdict LANGUAGE sql IMMUTABLE AS $$
     SELECT kind, box, message, bound, body, NULL::text[], NULL::int[], '{}'::text[], '{}'::text[]
 $$;
 
-CREATE FUNCTION extend(at float8, one bigint, seconds float8) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION extend(at float8, here int, one bigint, seconds float8) RETURNS void LANGUAGE sql AS $$
     UPDATE delivery SET lease = at + seconds, state = 2, line = NULL, expires = NULL,
         due = least(coalesce(due - lease, 0) + at + seconds,
                     greatest(at + seconds, coalesce(until, 'infinity')))
-    WHERE seq = one
+    WHERE space = here AND seq = one
 $$;
 
 -- The outcome of a delivery; false if its lease was lost.
@@ -47,11 +47,11 @@ BEGIN
     held := FOUND;
     IF NOT held THEN RETURN; END IF;
     IF t.outcome = 'extend' THEN
-        PERFORM extend(at, row.seq, CASE WHEN t.flag THEN greatest(t.seconds, row.lease - at)
+        PERFORM extend(at, here, row.seq, CASE WHEN t.flag THEN greatest(t.seconds, row.lease - at)
                                          ELSE t.seconds END);
     ELSIF t.outcome = 'again' THEN
         UPDATE delivery SET fence = fence + 1, attempt = attempt - (NOT t.flag)::int,
-            error = coalesce(nullif(t.error, ''), error) WHERE seq = row.seq;
+            error = coalesce(nullif(t.error, ''), error) WHERE space = here AND seq = row.seq;
         SELECT l.* INTO died, ready
             FROM line_up(at, here, ARRAY[row.seq], at + t.seconds, died, ready) l;
     ELSIF t.outcome = 'done' THEN
@@ -78,7 +78,7 @@ BEGIN
     END IF;
     IF first.seq IS NULL THEN RETURN NULL; END IF;
     IF first.gone <= at THEN  -- nothing covers it any more
-        DELETE FROM delivery WHERE seq = first.seq AND gone <= at;
+        DELETE FROM delivery WHERE space = here AND seq = first.seq AND gone <= at;
         RETURN known(at, here, s);
     END IF;
     IF (first.mailbox, first.sender, first.key) IS DISTINCT FROM (s.mailbox, s.sender, s.key) THEN
@@ -232,7 +232,7 @@ BEGIN
     -- The request must be found for as long as its result is kept.
     UPDATE delivery SET answer = s.id,
         gone = CASE WHEN state < 3 OR gone IS NOT NULL THEN greatest(gone, at + s.retention) END
-        WHERE seq = request.seq;
+        WHERE space = here AND seq = request.seq;
     RETURN 2;
 END $$;
 
@@ -289,7 +289,7 @@ CREATE FUNCTION take_turns(at float8, here int,
 ) RETURNS SETOF verdict LANGUAGE plpgsql
 SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off SET enable_sort = off SET lock_timeout = '3s' AS $$
+SET enable_mergejoin = off SET enable_sort = off SET lock_timeout = '300ms' AS $$
 DECLARE
     t turning;
     answer verdict;

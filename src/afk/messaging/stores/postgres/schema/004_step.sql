@@ -17,7 +17,7 @@ CREATE FUNCTION step(at float8, here int,
 ) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off SET enable_sort = off SET lock_timeout = '3s' AS $$
+SET enable_mergejoin = off SET enable_sort = off SET lock_timeout = '300ms' AS $$
 BEGIN
     at := clock(at);
     died := '{}';
@@ -130,7 +130,7 @@ BEGIN
                 WHEN attempt + 1 >= attempts THEN 0
                 ELSE backoffs[least(attempt + 1, cardinality(backoffs))] * CASE WHEN jitter
                     THEN part(chance, array_position(chosen, seq) - 1) ELSE 1 END END)
-        WHERE seq = ANY(chosen)
+        WHERE space = here AND seq = ANY(chosen)
         RETURNING array_position(chosen, seq) AS n, d.id, d.fence, d.attempt, d.redrives, d.body
     )
     SELECT array_agg(t.id), array_agg(t.fence), array_agg(t.attempt), array_agg(t.redrives),

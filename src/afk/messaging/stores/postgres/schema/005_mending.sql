@@ -54,7 +54,7 @@ BEGIN
             WHERE space = here AND mailbox = called AND threaded AND state < 3 AND line = 1
         UNION ALL SELECT seq FROM delivery WHERE space = here AND due IS NOT NULL AND mailbox = called);
     chosen := ARRAY(SELECT seq FROM delivery
-        WHERE seq = ANY(chosen) AND (state < 2 OR state = 2 AND lease <= at)
+        WHERE space = here AND seq = ANY(chosen) AND (state < 2 OR state = 2 AND lease <= at)
         ORDER BY seq FOR UPDATE SKIP LOCKED);
     SELECT f.* INTO died, ready
         FROM finish(at, here, chosen, true, 4, 'unregistered', '', died, ready) f;
@@ -86,7 +86,7 @@ BEGIN
                     ELSE at + history END,
                 gone = CASE WHEN key IS NOT NULL OR awaited > 0
                     THEN greatest(at + history, at + retention) ELSE at + history END
-            WHERE seq = row.seq;
+            WHERE space = here AND seq = row.seq;
         ELSE
             CONTINUE WHEN row.state <> 4;
             CONTINUE WHEN NOT redrive(at, here, row.seq);
@@ -104,7 +104,7 @@ DECLARE
     in_order boolean;
     behind boolean := false;
 BEGIN
-    SELECT * INTO row FROM delivery WHERE seq = one;
+    SELECT * INTO row FROM delivery WHERE space = here AND seq = one;
     SELECT * INTO box FROM mailbox WHERE space = here AND name = row.mailbox FOR KEY SHARE;
     IF NOT FOUND THEN RETURN false; END IF;
     in_order := box.ordered AND row.thread IS NOT NULL;
@@ -118,7 +118,7 @@ BEGIN
         until = at + ttl, expires = at + ttl, threaded = in_order, attempt = 0, fence = fence + 1,
         redrives = redrives + 1, settled = NULL, reason = NULL, dead = NULL, gone = NULL,
         fade = NULL, trim = NULL
-        WHERE seq = one;
+        WHERE space = here AND seq = one;
     PERFORM count_open(here, row.mailbox, 1);
     RETURN true;
 END $$;
@@ -137,7 +137,7 @@ BEGIN
                 AND state = 2 FOR UPDATE LOOP
         kept := kept || held.id::text;
         IF held.lease < at + held.seconds THEN  -- else its holder has extended it further
-            PERFORM extend(at, held.seq, held.seconds);
+            PERFORM extend(at, here, held.seq, held.seconds);
         END IF;
     END LOOP;
     RETURN ARRAY(SELECT id FROM unnest(ids) id WHERE NOT id = ANY(kept));
@@ -160,9 +160,9 @@ BEGIN
             ORDER BY trim LIMIT most - cardinality(chosen) FOR UPDATE SKIP LOCKED);
     END IF;
     IF cardinality(chosen) = 0 THEN RETURN 0; END IF;
-    DELETE FROM delivery WHERE seq = ANY(chosen)
+    DELETE FROM delivery WHERE space = here AND seq = ANY(chosen)
         AND (gone <= at OR key IS NULL AND awaited = 0);
     UPDATE delivery SET body = NULL, fade = gone, trim = NULL
-        WHERE seq = ANY(chosen) AND (gone > at OR gone IS NULL) AND (key IS NOT NULL OR awaited > 0);
+        WHERE space = here AND seq = ANY(chosen) AND (gone > at OR gone IS NULL) AND (key IS NOT NULL OR awaited > 0);
     RETURN cardinality(chosen);
 END $$;

@@ -12,41 +12,54 @@ CREATE FUNCTION seen_state(at float8, state smallint, line smallint, start float
         ELSE 0 END
 $$;
 
--- Rows as the port shows them. by: 'ids', 'chain', 'delivery', 'ended', 'places' or 'accepted'.
-CREATE FUNCTION rows(at float8, here int, by text, named text[], places bigint[], box text, as_state int, why text,
-    behind bigint, most bigint)
+-- Rows as the port shows them: a function for each way to look for them, so that each has its plan.
+-- named: ids, or a correlation id; places: of these; behind: a cursor to go on behind.
+DO $do$
+DECLARE
+    way record;
+BEGIN
+    FOR way IN SELECT * FROM (VALUES
+        ('ids', 'd.seq', 'd.seq', 'd.id = ANY(named) AND coalesce(d.seq > behind, true)'),
+        ('places', 'd.seq', 'd.seq', 'd.seq = ANY(places)'),
+        ('chain', 'd.seq', 'd.seq', 'd.seq = ANY(ARRAY('
+            'SELECT c.seq FROM delivery c WHERE c.space = here AND c.chain = ANY(named)'
+            ' UNION SELECT c.seq FROM delivery c WHERE c.space = here AND c.id = ANY(named)))'
+            ' AND d.seq > coalesce(behind, -1)'),
+        ('delivery', 'd.seq', 'd.rank, d.seq', 'd.mailbox = box AND d.line = 0'),
+        ('ended', 'd.dead', 'd.dead', 'd.dead > coalesce(behind, -1)'),
+        ('accepted', 'd.seq', 'd.seq', 'd.seq > coalesce(behind, -1)')
+    ) AS w(name, place, sorted, chosen) LOOP
+        EXECUTE format($sql$
+CREATE FUNCTION rows_by_%s(at float8, here int, named text[], places bigint[], box text,
+    as_state int, why text, behind bigint, most bigint)
 RETURNS TABLE (cursor bigint, id text, mailbox text, body bytea, state int, attempt int,
     accepted float8, leased float8, settled float8, reason text, error text, redrives int,
     fence bigint, thread text, awaited int, answer bytea)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET enable_sort = off SET jit = off AS $fn$
 DECLARE
-    place text := CASE by WHEN 'ended' THEN 'd.dead' ELSE 'd.seq' END;
+    ended bigint;
 BEGIN
     at := clock(at);
-    RETURN QUERY EXECUTE format($sql$
-        SELECT %s, d.id::text, d.mailbox::text,
-            CASE WHEN d.fade <= $1 OR d.trim <= $9 THEN NULL ELSE d.body END,
-            seen_state($1, d.state, d.line, d.start, d.due, d.lease, d.last, d.until),
-            d.attempt, d.accepted, d.leased, d.settled, d.reason, d.error, d.redrives, d.fence,
-            d.thread::text, d.awaited::int, a.body
-        FROM delivery d LEFT JOIN delivery a ON a.space = d.space AND a.id = d.answer
-        WHERE d.space = $2 AND coalesce(d.gone > $1, true)
-            AND (coalesce(d.trim > $9, true) OR d.key IS NOT NULL OR d.awaited > 0)
-            AND %s
-            AND ($5 IS NULL OR d.mailbox = $5) AND ($7 IS NULL OR d.reason = $7)
-            AND ($6 IS NULL OR
-                $6 = seen_state($1, d.state, d.line, d.start, d.due, d.lease, d.last, d.until))
-            %s ORDER BY %s LIMIT $10 $sql$,
-        place,
-        CASE by WHEN 'ids' THEN 'd.id = ANY($3)' WHEN 'places' THEN 'd.seq = ANY($4)'
-            WHEN 'chain' THEN 'd.seq IN (SELECT seq FROM delivery WHERE space = $2 AND chain = ANY($3)'
-                ' UNION SELECT seq FROM delivery WHERE space = $2 AND id = ANY($3))'
-            WHEN 'delivery' THEN 'd.line = 0'
-            WHEN 'ended' THEN 'd.dead IS NOT NULL' ELSE 'true' END,
-        CASE WHEN behind IS NULL THEN '' ELSE format('AND %s > $8', place) END,
-        CASE by WHEN 'delivery' THEN 'd.rank, d.seq' ELSE place END)
-    USING at, here, named, places, box, as_state, why, behind, counted(here, ''), most;
-END $$;
+    ended := counted(here, '');
+    RETURN QUERY SELECT %s, d.id::text, d.mailbox::text,
+        CASE WHEN d.fade <= at OR d.trim <= ended THEN NULL ELSE d.body END,
+        seen_state(at, d.state, d.line, d.start, d.due, d.lease, d.last, d.until),
+        d.attempt, d.accepted, d.leased, d.settled, d.reason, d.error, d.redrives, d.fence,
+        d.thread::text, d.awaited::int,
+        (SELECT a.body FROM delivery a WHERE a.space = here AND a.id = d.answer)
+    FROM delivery d
+    WHERE d.space = here AND %s
+        AND coalesce(d.gone > at, true)
+        AND (coalesce(d.trim > ended, true) OR d.key IS NOT NULL OR d.awaited > 0)
+        AND (box IS NULL OR d.mailbox = box) AND (why IS NULL OR d.reason = why)
+        AND (as_state IS NULL OR as_state
+            = seen_state(at, d.state, d.line, d.start, d.due, d.lease, d.last, d.until))
+    ORDER BY %s LIMIT most;
+END $fn$ $sql$, way.name, way.place, way.chosen, way.sorted);
+    END LOOP;
+END $do$;
 
 -- What waits in an ordered mailbox; no row if it is another.
 CREATE FUNCTION waiting(at float8, here int, box text)
@@ -95,7 +108,7 @@ BEGIN
         ARRAY(SELECT coalesce(sum(o.number), 0)::bigint FROM generate_series(0, 3) r
             LEFT JOIN open o ON o.rank = r AND o.mailbox = m.name GROUP BY r ORDER BY r),
         coalesce(t.held, 0), coalesce(t.later, 0) + coalesce(b.later, 0), coalesce(e.number, 0),
-        (SELECT at - min(f.accepted) FROM open o JOIN delivery f ON f.seq = o.first
+        (SELECT at - min(f.accepted) FROM open o JOIN delivery f ON f.space = here AND f.seq = o.first
             WHERE o.mailbox = m.name)
     FROM mailbox m LEFT JOIN timed t ON t.mailbox = m.name LEFT JOIN blocked b ON b.mailbox = m.name
         LEFT JOIN ended e ON e.mailbox = m.name
@@ -115,7 +128,7 @@ CREATE FUNCTION look(at float8, here int, boxes text[], ids text[],
     OUT died text[], OUT mail text[], OUT fates text[], OUT due float8)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off SET jit = off SET lock_timeout = '3s' AS $$
+SET enable_mergejoin = off SET jit = off SET lock_timeout = '300ms' AS $$
 DECLARE
     ready text[];
 BEGIN
