@@ -504,7 +504,7 @@ async def test_a_blocked_loop_keeps_its_message(server: NATS) -> None:
 
 
 async def test_a_loop_blocked_for_longer_than_the_server_waits_goes_on(tmp_path: Path) -> None:
-    limits = 'write_deadline: "300ms"\nmax_payload: 65536\nmax_pending: 100000'
+    limits = 'write_deadline: "300ms"'
     with NATS(find("nats"), tmp_path, limits) as server:
         async with bus_at(server.url) as bus:
             mailbox = await bus.register("a")

@@ -23,6 +23,7 @@ import pytest
 from afk.messaging import InMemoryA2ADeliveryStore, MessageBus, stores
 from afk.messaging.testing import Subject, nursery
 from afk.messaging.testing.processes import PATIENCE, hear, run, say
+from afk.messaging.testing.servers.family import children
 
 forked = pytest.mark.skipif(not nursery.usable(), reason="there is no nursery on this system")
 
@@ -73,6 +74,19 @@ def subject(request: pytest.FixtureRequest, anywhere: Subject) -> Subject:
     return anywhere
 
 
+def folder(path: str) -> list[Path]:
+    return sorted(Path(path).iterdir())
+
+
+def open_files() -> list[tuple[str, str]]:
+    """What is open in this process: the number, and the kind."""
+    return [
+        (fd.name, str(fd.readlink()).rpartition(":")[0])
+        for fd in folder("/proc/self/fd")
+        if fd.exists()  # the one that was open to look is not there any more
+    ]
+
+
 async def gone(pid: int) -> bool:
     """Whether this process ends soon."""
     with suppress(ProcessLookupError):
@@ -94,6 +108,12 @@ async def echoes(bus: MessageBus, *args: Any) -> None:
 
 
 @works
+async def waits(bus: MessageBus) -> None:
+    say("waits")
+    await asyncio.sleep(PATIENCE)
+
+
+@works
 async def ends(bus: MessageBus, how: str) -> None:
     def work_on() -> None:
         hear()
@@ -107,7 +127,8 @@ async def ends(bus: MessageBus, how: str) -> None:
         os._exit(9)
     if how == "works on":
         threading.Thread(target=work_on).start()
-    print(how, end="\n" if how == "unflushed" else "")
+    if how == "unflushed":
+        sys.stdout.write('"the last word"\n')
 
 
 @works
@@ -116,11 +137,7 @@ async def looks_around(bus: MessageBus) -> None:
         {
             "argv": sys.argv,
             "main": sorted(set(vars(sys.modules["__main__"])) & {"__file__", "__name__"}),
-            "files": [
-                (fd.name, fd.is_fifo() or fd.readlink().name)
-                for fd in sorted(Path("/proc/self/fd").iterdir())
-                if fd.exists()
-            ],
+            "files": open_files(),
             "group": os.getpgrp(),
             "streams": [
                 (stream.encoding, stream.errors, stream.line_buffering)
@@ -138,7 +155,7 @@ async def looks_around(bus: MessageBus) -> None:
 @works
 async def says_where_it_is(bus: MessageBus) -> None:
     flag = bool(sys.flags.dont_write_bytecode)
-    say([os.getcwd(), dict(os.environ), flag])  # noqa: PTH109
+    say([str(Path.cwd()), os.environ.get("AFK_ONE"), os.environ.get("AFK_TWO"), flag])
 
 
 @works
@@ -172,6 +189,8 @@ async def test_it_ends_with_its_exit_code(
 ) -> None:
     async with run(subject, ends, how) as process:
         assert await process.wait() == code
+        if how == "unflushed":
+            assert await process.line() == "the last word"
         process.kill()
         assert await process.wait() == code
     assert ("LookupError: not found" in capfd.readouterr().err) == (how == "raises")
@@ -198,8 +217,8 @@ async def test_it_ends_after_its_threads(subject: Subject) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it(subject: Subject, number: int) -> None:
-    async with run(subject, echoes) as one, run(subject, echoes) as two:
-        assert (await one.line(), await two.line()) == ([], [])
+    async with run(subject, waits) as one, run(subject, waits) as two:
+        assert (await one.line(), await two.line()) == ("waits", "waits")
         for process in (one, two):
             process.signal(number)
             with pytest.raises(AssertionError, match=f"ended early, with -{number:d}"):
@@ -217,17 +236,15 @@ async def test_it_is_gone_with_its_block(subject: Subject) -> None:
 async def test_it_is_where_the_test_is(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        monkeypatch.chdir(tmp_path / name)
-        monkeypatch.setenv("AFK_NAME", name)
-        monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1" if name == "two" else "")
-        async with run(subject, says_where_it_is) as process:
-            assert await process.line() == [
-                str(tmp_path / name),
-                dict(os.environ),
-                name == "two",
-            ]
+    monkeypatch.setenv("AFK_ONE", "1")
+    async with run(subject, says_where_it_is) as process:
+        assert await process.line() == [str(Path.cwd()), "1", None, False]
+    monkeypatch.delenv("AFK_ONE")
+    monkeypatch.setenv("AFK_TWO", "\udcff")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.chdir(tmp_path)
+    async with run(subject, says_where_it_is) as process:
+        assert await process.line() == [str(tmp_path), None, "\udcff", True]
 
 
 async def test_each_has_its_own_chance(subject: Subject) -> None:
@@ -265,7 +282,7 @@ async def test_a_nursery_has_no_threads(anywhere: Subject) -> None:
         importlib.import_module(store.name)
     async with run(anywhere, says_who_it_is) as process:
         _, parent = await process.line()
-        assert len(list(Path(f"/proc/{parent}/task").iterdir())) == 1
+        assert len(folder(f"/proc/{parent}/task")) == 1
 
 
 @forked
@@ -280,8 +297,7 @@ async def test_who_is_not_told_what_to_do_ends(anywhere: Subject) -> None:
             await starting
         async with run(anywhere, says_who_it_is) as process:
             pid, parent = await process.line()
-            siblings = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-            for sibling in set(map(int, siblings)) - {pid}:
+            for sibling in set(children(parent)) - {pid}:
                 assert await gone(sibling)
     gc.collect()
 

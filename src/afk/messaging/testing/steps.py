@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import Any
 
 from ..delivery import Delivery
@@ -54,13 +53,33 @@ async def until(
         await asyncio.sleep(0.005)
 
 
-async def execute(connection: Any, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    """The rows of a statement on a store's own connection: sqlite3's, or asyncpg's."""
+class Effects:
+    """A table of a check's own, for what handlers write in their turns; others share the database.
+
+    name: of a table that another process made. connection: sqlite3's, or asyncpg's.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or f"effects_{secrets.token_hex(8)}"
+
+    async def create(self, connection: Any) -> None:
+        """Make the table, if there is none."""
+        await _execute(connection, f"CREATE TABLE IF NOT EXISTS {self.name} (effect TEXT NOT NULL)")
+
+    async def add(self, connection: Any, effect: object) -> None:
+        """Write one."""
+        await _execute(connection, f"INSERT INTO {self.name} VALUES ($1)", str(effect))
+
+    async def all(self, connection: Any) -> list[str]:
+        """What has been written, sorted."""
+        return sorted(row[0] for row in await _execute(connection, f"SELECT * FROM {self.name}"))
+
+
+async def _execute(connection: Any, sql: str, *values: object) -> list[Any]:
     if isinstance(connection, sqlite3.Connection):
         return connection.execute(sql, values).fetchall()
-    numbers = count(1)
-    numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
-    return [tuple(row) for row in await connection.fetch(numbered, *values)]
+    rows: list[Any] = await connection.fetch(sql, *values)
+    return rows
 
 
 @asynccontextmanager

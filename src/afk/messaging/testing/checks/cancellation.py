@@ -16,7 +16,7 @@ from ...delivery import Delivery
 from ...mailbox import AgentMailbox
 from ...messages import AgentMessage
 from ...receipts import Receipt
-from ..steps import PATIENCE, claimed, execute, serving, until
+from ..steps import PATIENCE, Effects, claimed, serving, until
 from ..subject import Subject
 
 T = TypeVar("T")
@@ -252,10 +252,12 @@ async def check_a_cancelled_transaction_undoes_everything(subject: Subject) -> N
     if not subject.capabilities.transactions:
         return
 
+    effects = Effects()
+
     async def turn(delivery: Delivery[AgentMessage]) -> None:
         async with delivery.transaction() as conn:
-            await execute(conn, "CREATE TABLE IF NOT EXISTS effects (n INTEGER)")
-            await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.content)
+            await effects.create(conn)
+            await effects.add(conn, delivery.message.content)
             await asyncio.sleep(0)
             await delivery.reply(delivery.message.content)
 
@@ -273,8 +275,7 @@ async def check_a_cancelled_transaction_undoes_everything(subject: Subject) -> N
             assert message.content == n
         await bob.send("bob", "look")
         async with (await claimed(bob, PATIENCE)).transaction() as conn:
-            rows = await execute(conn, "SELECT n FROM effects ORDER BY n")
-        assert [row[0] for row in rows] == list(range(n + 1))
+            assert sorted(map(int, await effects.all(conn))) == list(range(n + 1))
 
 
 async def check_a_storm_of_cancels_loses_nothing(subject: Subject) -> None:

@@ -21,7 +21,7 @@ from ...errors import LeaseLostError
 from ...lifecycle import RetryPolicy
 from ...messages import AgentMessage
 from ..processes import Process, hear, run, say
-from ..steps import AT_ONCE, PATIENCE, claimed, contents, execute, serving, until
+from ..steps import AT_ONCE, PATIENCE, Effects, claimed, contents, serving, until
 from ..subject import Subject
 
 LEASE = 0.6
@@ -269,12 +269,12 @@ async def check_a_repeated_turn_gets_the_first_answer(subject: Subject) -> None:
         assert await receipt.status() == "done"
 
 
-async def affect(bus: MessageBus, dies: str) -> None:
+async def affect(bus: MessageBus, table: str, dies: str) -> None:
     """Handle messages with an effect each in the store's own transaction."""
 
     async def handler(delivery: Delivery[AgentMessage]) -> None:
         async with delivery.transaction() as conn:
-            await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.content)
+            await Effects(table).add(conn, delivery.message.content)
             await delivery.send("c", delivery.message.content)
             if dies == "inside":
                 die()
@@ -291,26 +291,26 @@ async def check_effects_happen_once(subject: Subject) -> None:
     for each message (C3; where `transactions` is claimed)."""
     if subject.url is None or not subject.capabilities.transactions:
         return
+    effects = Effects()
     async with subject.bus() as bus:
         start, end = await bus.register("b"), await bus.register("c")
         await start.send("b", -1)
         async with (await claimed(start, PATIENCE)).transaction() as conn:
-            await execute(conn, "CREATE TABLE effects (n INTEGER)")
+            await effects.create(conn)
         for n in range(40):
             await start.send("b", n)
         for dies in ("inside", "behind"):
-            async with run(subject, affect, dies) as process:
+            async with run(subject, affect, effects.name, dies) as process:
                 await process.wait()
         for _ in range(ROUNDS):
-            async with run(subject, affect, "") as process:
+            async with run(subject, affect, effects.name, "") as process:
                 await _killed_soon(process)
-        async with run(subject, affect, ""):
+        async with run(subject, affect, effects.name, ""):
             await until(partial(_is_empty, bus, "b"), "all is worked off")
         assert sorted(await contents(end)) == list(range(40))
         await start.send("b", "look")
         async with (await claimed(start, PATIENCE)).transaction() as conn:
-            effects = [row[0] for row in await execute(conn, "SELECT n FROM effects")]
-        assert sorted(effects) == list(range(40))
+            assert sorted(map(int, await effects.all(conn))) == list(range(40))
 
 
 # -- poison, blocked loops, frozen processes ---------------------------------------------

@@ -15,7 +15,7 @@ from ...errors import (
 from ...messages import AgentMessage
 from ..clock import FakeClock
 from ..expect import raises
-from ..steps import AT_ONCE, PATIENCE, claimed, contents, execute, serving
+from ..steps import AT_ONCE, PATIENCE, Effects, claimed, contents, serving
 from ..subject import Subject
 
 
@@ -289,13 +289,14 @@ async def check_effects_commit_with_the_turn(subject: Subject) -> None:
     together; the delivery is settled then."""
     if not subject.capabilities.transactions:
         return
+    effects = Effects()
     async with subject.bus() as bus:
         ada, bob = await bus.register("ada"), await bus.register("bob")
         receipt = await ada.send("bob", "work")
         delivery = await claimed(bob, PATIENCE)
         async with delivery.transaction() as conn:
-            await execute(conn, "CREATE TABLE effects (id TEXT PRIMARY KEY)")
-            await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.id)
+            await effects.create(conn)
+            await effects.add(conn, delivery.message.id)
             await delivery.reply("done")
         assert delivery.settled
         assert await receipt.status() == "done"
@@ -303,7 +304,7 @@ async def check_effects_commit_with_the_turn(subject: Subject) -> None:
         with raises(LeaseLostError):
             await delivery.ack()
         await bob.send("bob", "look")
-        assert await _effects(await claimed(bob, PATIENCE)) == [receipt.id]
+        assert await _written(effects, await claimed(bob, PATIENCE)) == [receipt.id]
 
 
 async def check_a_failed_transaction_undoes_everything(subject: Subject) -> None:
@@ -311,28 +312,29 @@ async def check_a_failed_transaction_undoes_everything(subject: Subject) -> None
     effect nor send nor ack happens, and the connection is usable for the next."""
     if not subject.capabilities.transactions:
         return
+    effects = Effects()
     clock = FakeClock()
     async with subject.bus(clock, retry=AT_ONCE) as bus:
         ada, bob = await bus.register("ada"), await bus.register("bob")
         await bob.send("bob", "prepare")
         async with (await claimed(bob)).transaction() as conn:
-            await execute(conn, "CREATE TABLE effects (id TEXT)")
+            await effects.create(conn)
         await ada.send("bob", "work")
         delivery = await claimed(bob, lease=10)
         with raises(ZeroDivisionError):
-            await _affect(delivery, error=ZeroDivisionError())
+            await _affect(effects, delivery, error=ZeroDivisionError())
         await delivery.nack()
         delivery = await claimed(bob, lease=10)
         with raises(UnknownAgentError):
-            await _affect(delivery, recipient="nobody")
+            await _affect(effects, delivery, recipient="nobody")
         await delivery.nack()
         delivery = await claimed(bob, lease=10)
         clock.advance(11)
         other = await claimed(bob, lease=10)
         with raises(LeaseLostError):
-            await _affect(delivery)
+            await _affect(effects, delivery)
         assert await contents(ada) == []
-        assert await _effects(other) == []
+        assert await _written(effects, other) == []
 
 
 async def check_an_undone_transaction_leaves_no_sends(subject: Subject) -> None:
@@ -382,11 +384,12 @@ async def check_serve_and_transactions_agree(subject: Subject) -> None:
     is still the answer."""
     if not subject.capabilities.transactions:
         return
+    effects = Effects()
 
     async def handler(delivery: Delivery[AgentMessage]) -> str:
         async with delivery.transaction() as conn:
-            await execute(conn, "CREATE TABLE IF NOT EXISTS effects (id TEXT PRIMARY KEY)")
-            await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.id)
+            await effects.create(conn)
+            await effects.add(conn, delivery.message.id)
         return "answer"
 
     async with subject.bus(retry=AT_ONCE) as bus:
@@ -400,22 +403,25 @@ async def check_serve_and_transactions_agree(subject: Subject) -> None:
                 assert message is not None
                 assert message.content == "answer"
         await bob.send("bob", "look")
-        found = await _effects(await claimed(bob, PATIENCE))
+        found = await _written(effects, await claimed(bob, PATIENCE))
         assert sorted(found) == sorted(receipt.id for receipt in receipts)
 
 
 async def _affect(
-    delivery: Delivery[AgentMessage], recipient: str = "ada", error: Exception | None = None
+    effects: Effects,
+    delivery: Delivery[AgentMessage],
+    recipient: str = "ada",
+    error: Exception | None = None,
 ) -> None:
     """A turn with an effect and a send."""
     async with delivery.transaction() as conn:
-        await execute(conn, "INSERT INTO effects VALUES (?)", delivery.message.id)
+        await effects.add(conn, delivery.message.id)
         await delivery.send(recipient, "sent")
         if error is not None:
             raise error
 
 
-async def _effects(delivery: Delivery[AgentMessage]) -> list[str]:
+async def _written(effects: Effects, delivery: Delivery[AgentMessage]) -> list[str]:
     """What the committed turns wrote; settles the delivery it looks through."""
     async with delivery.transaction() as conn:
-        return [row[0] for row in await execute(conn, "SELECT id FROM effects")]
+        return await effects.all(conn)
