@@ -193,6 +193,20 @@ def log_of(namespace: str = "afk") -> Names:
     return Names(namespace)
 
 
+@asynccontextmanager
+async def same_state(*buses: MessageBus) -> AsyncIterator[None]:
+    """After the block all buses have the same state, byte for byte."""
+    yield
+
+    async def alike() -> bool:
+        for bus in buses:
+            await bus.agents()
+        states = [list(link_of(bus).replica.pages()) for bus in buses]
+        return all(state == states[0] for state in states)
+
+    await until(alike, "all have the same state", 5)
+
+
 class Way:
     """Between a bus and its server: cuts connections, holds answers back, swallows all.
 

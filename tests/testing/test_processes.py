@@ -237,6 +237,7 @@ async def test_it_is_where_the_test_is(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AFK_ONE", "1")
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     async with run(subject, says_where_it_is) as process:
         assert await process.line() == [str(Path.cwd()), "1", None, False]
     monkeypatch.delenv("AFK_ONE")

@@ -20,6 +20,7 @@ from .bus import (
 )
 from .errors import ConfigurationError
 from .store import A2ADeliveryStore
+from .stores.hosts import joined
 
 ENVIRONMENT = "AFK_MESSAGING_URL"
 _REDIS = (
@@ -75,7 +76,7 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
     if url is None:
         url = os.environ.get(ENVIRONMENT) or "memory://"
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(joined(url))
     except ValueError:  # its text may show a password
         raise ConfigurationError("the URL cannot be read: its host is malformed") from None
     own = _CONNECTION.get(parts.scheme, ())

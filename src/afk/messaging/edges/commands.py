@@ -6,13 +6,14 @@ import asyncio
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
-from afk.messaging import MessagingError
+from afk.messaging import ConfigurationError, MessagingError, connect
+from afk.messaging.bus import needs_extra
 from afk.messaging.edges.demo.folder import FolderError
 from afk.messaging.edges.demo.newsroom import DemoError, prepare, run_demo
 from afk.messaging.edges.demo.shelf import ShelfError
@@ -68,7 +69,49 @@ def demo(
         _fail("stopped; run it again to go on from here", INTERRUPTED)
 
 
-def _fail(what: object, code: int) -> None:
+@app.command
+def migrate(
+    *,
+    url: Annotated[str | None, Parameter(env_var="AFK_MESSAGING_URL")] = None,
+    schema: str = "afk",
+    show: Annotated[bool, Parameter(name="--print", negative=())] = False,
+) -> None:
+    """Make the tables and functions of the PostgreSQL store, or bring them up to date.
+
+    A bus does this by itself when it opens, if it may. For a database where only an administrator
+    may: `afk migrate --print | psql DATABASE`.
+
+    Parameters
+    ----------
+    url
+        The database: postgresql://user@host/database.
+    schema
+        Where the tables are, if the URL does not say it.
+    show
+        Print the SQL that makes them in an empty schema, and change nothing.
+    """
+    try:
+        with needs_extra("postgres"):
+            from afk.messaging.stores.postgres.migrations import script
+        if show:
+            print(script(schema), end="")
+        elif url is None or not url.startswith(("postgresql://", "postgres://")):
+            _fail("--url postgresql://... is needed, or --print", BAD_INPUT, "migrate")
+        else:
+            asyncio.run(_open(url, schema))
+    except ConfigurationError as error:
+        _fail(error, BAD_INPUT, "migrate")
+    except MessagingError as error:
+        _fail(error, FAILED, "migrate")
+
+
+async def _open(url: str, schema: str) -> None:
+    options = {} if "schema=" in url else {"schema": schema}
+    async with connect(url, **options):
+        pass
+
+
+def _fail(what: object, code: int, command: str = "demo") -> NoReturn:
     # One line, whatever it holds: an error can quote a file name or a server.
-    print(f"afk demo: {' '.join(str(what).split())}", file=sys.stderr)
+    print(f"afk {command}: {' '.join(str(what).split())}", file=sys.stderr)
     sys.exit(code)

@@ -55,7 +55,7 @@ async def compact(place: Place, names: Names, created: str) -> bool:
     await session.close()  # from here on its replica stands still
     client = await place.connect("afk.messaging image")
     try:
-        length = await images.store(client, names, session.replica, session.image_at)
+        length = await images.store(client, names, session.info, session.replica, session.image_at)
         if length is not None:
             ops = steps.packed((Based(session.replica.size, length),))
             writer = secrets.token_hex(8)

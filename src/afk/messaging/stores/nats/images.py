@@ -10,18 +10,19 @@ from nats.aio.client import Client
 from ...errors import StoreError
 from . import stream
 from .replica import Replica
-from .stream import Manifest, Names
+from .stream import Info, Manifest, Names
 
 _LENGTH = struct.Struct(">I")
 _TRIES = 5
 
 
-async def restored(client: Client, names: Names) -> tuple[Replica, int]:
-    """The state of the latest image, and where that is said; the empty one if there is none."""
+async def restored(client: Client, names: Names, created: str) -> tuple[Replica, int]:
+    """The state of the latest image of the log that was created so, the empty one if there is none;
+    and where it is said which is the latest."""
     for _ in range(_TRIES):
         manifest, at = await stream.latest(client, names)
-        if manifest is None:
-            return Replica(), 0
+        if manifest is None or manifest.log != created:
+            return Replica(), at
         data = bytearray()
         for index in range(manifest.slices):
             part = await stream.slice_of(client, names, manifest, index)
@@ -33,17 +34,21 @@ async def restored(client: Client, names: Names) -> tuple[Replica, int]:
     raise StoreError("the image of the state is replaced faster than it can be read")
 
 
-async def store(client: Client, names: Names, replica: Replica, at: int) -> int | None:
+async def store(client: Client, names: Names, info: Info, replica: Replica, at: int) -> int | None:
     """Make the replica's state the latest image; its bytes, or None if another was made meanwhile.
 
-    at: where the image is said that this was made from. The replica must not change meanwhile.
+    info: the log's; at: where it is said which image was the latest when the replica was made. The
+    replica must not change meanwhile.
     """
     slices = length = 0
-    subject = names.slices(replica.seq)
+    subject = names.slices(info.created, replica.seq)
+    await stream.ensure_images(client, names, info)
     for data in _slices(replica.pages(), client.max_payload // 2):
         await stream.publish(client, f"{subject}.{slices}", data)
         slices, length = slices + 1, length + len(data)
-    made = await stream.replace_image(client, names, Manifest(replica.seq, slices), at)
+    made = await stream.replace_image(
+        client, names, Manifest(replica.seq, slices, info.created), at
+    )
     return length if made else None
 
 

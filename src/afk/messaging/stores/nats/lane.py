@@ -68,8 +68,19 @@ class Lane:
         """There is a connection, and the log has been read: what is not in it is sent again."""
         self._session = session
         self._wake.set()
-        if self._flight is not None:
-            await self._fly(self._flight)
+        flight = self._flight
+        if flight is None:
+            return
+        if session.replica.last_of(self.writer) < flight.number:
+            flight.step = None  # what was seen of it is no more, if the log was set back
+            await self._fly(flight)
+        elif flight.step is not None:
+            flight.unstored.clear()
+            self._land(flight)
+        else:  # it went into an image that this process goes on from
+            self._clear(flight)
+            for call in flight.calls:
+                call.fail(StoreError(f"{self._shown}: the answer is lost; the outcome is unknown"))
 
     def down(self, trouble: Exception | None) -> None:
         """There is none; what is asked waits."""

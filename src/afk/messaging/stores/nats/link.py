@@ -50,6 +50,7 @@ class Link:
         self._up = asyncio.Event()
         self._over = asyncio.Event()
         self._broken: Exception | None = None
+        self._trouble: Exception | None = None
         self._created = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._rounds = Rounds(self._look_around)
@@ -125,6 +126,9 @@ class Link:
                 failures = 0 if self._loop.time() - since > LASTED else failures + 1
                 session, self._session = self._session, None
                 await session.close()
+            if isinstance(self._trouble, ConfigurationError):
+                self._give_up(self._trouble)
+                return
             if failures:
                 await asyncio.sleep(BACKOFF.delay(failures, random.random()))
             try:
@@ -148,6 +152,7 @@ class Link:
 
     def _ended(self, error: Exception | None) -> None:
         log.debug("%s: %s", self._place.shown, error)
+        self._trouble = error
         self._up.clear()
         self.lane.down(error)
         self._over.set()
@@ -179,14 +184,14 @@ class Link:
 
     async def _look_around(self, since: float) -> float:
         end = since + self._patience
-        trouble: StoreError | None = None
+        trouble: MessagingError | None = None
         try:
             async with asyncio.timeout_at(end):
                 while True:
                     session = await self._connected()
                     try:
                         return (await session.fresh()).timestamp()
-                    except StoreError as error:
+                    except MessagingError as error:
                         trouble = error
                     await asyncio.sleep(BACKOFF.base)
         except TimeoutError:

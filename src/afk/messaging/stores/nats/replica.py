@@ -107,6 +107,11 @@ class Replica:
         before, self._judged = max(self._judged, self.based), self.size
         return (self.size - self.based) // every > (before - self.based) // every
 
+    def last_of(self, name: str) -> int:
+        """The number of a writer's last group."""
+        writer = self._writers.get(name)
+        return 0 if writer is None else writer.number
+
     def _complete(self, part: Part, stored_at: float) -> bytes | None:
         """The whole group, if this is its last part and it was not there before."""
         writer = self._writers.pop(part.writer, None) or Writer()
@@ -120,7 +125,7 @@ class Replica:
         if part.number != writer.begun:
             writer.begun, writer.parts = part.number, {}
         writer.parts[part.index] = part.ops
-        if len(writer.parts) < part.count:
+        if any(index not in writer.parts for index in range(part.count)):
             return None
         data = b"".join([writer.parts[index] for index in range(part.count)])
         writer.number, writer.parts = part.number, {}

@@ -62,6 +62,7 @@ class Session:
         self._ending: Exception | None = None
         self._read = 0
         self._name = ""
+        self._begin = 1
         self.image_at = 0
         self.client: Client
         self.replica: Replica
@@ -133,13 +134,28 @@ class Session:
                 "%s: the log has gone on, or back, without this process: its state is read anew",
                 self._place.shown,
             )
-        restored_one, at = await restored(self.client, self._names)
-        if restored_one.seq + 1 < self.info.state.first_seq:
-            raise ConfigurationError(
-                f"{self._place.shown}: stream {self._names.log} was purged by hand: what it led to"
-                f" is lost; delete it, and {self._names.images}, and connect again to begin anew"
-            )
-        return restored_one, at
+        anew, at = await restored(self.client, self._names, self.info.created)
+        if anew.seq > self.info.state.last_seq:  # made since that was asked
+            self.info = await self._found_again(self.info.created)
+        if not self.info.state.first_seq - 1 <= anew.seq <= self.info.state.last_seq:
+            raise self._spoilt()
+        self._begin = max(1, self.info.state.first_seq)
+        return anew, at
+
+    def _spoilt(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self._place.shown}: stream {self._names.log} was purged, or set back, by hand: what"
+            " it led to is lost; delete it and connect again to begin anew"
+        )
+
+    async def _look_at_its_begin(self, begin: int) -> None:
+        """What is gone from the log must be in an image, or nobody who comes can go on from it."""
+        if begin > self._begin:
+            manifest, _ = await stream.latest(self.client, self._names)
+            if manifest is None or manifest.seq < begin - 1:
+                self._end(self._spoilt())
+                raise self._reason()
+            self._begin = begin
 
     async def _goes_on(self, replica: Replica) -> bool:
         """Whether the log has what the replica read last, at the same place."""
@@ -161,10 +177,10 @@ class Session:
             return
         self._heard_at = self._loop.time()
         try:
-            if message.headers and "Status" in message.headers:
-                await self._idle(message)
-            else:
+            if message.reply.startswith("$JS.ACK."):
                 self._take(message)
+            else:
+                await self._idle(message)
         except (ConfigurationError, StoreError) as error:
             self._end(error)
         except Exception as error:  # noqa: BLE001 - the client would go on as if it were nothing
@@ -220,6 +236,8 @@ class Session:
             raise
         if info.created != self.info.created or info.state.last_seq < known:
             self._end(StoreError("the log is another one"))
+            raise self._reason()
+        await self._look_at_its_begin(info.state.first_seq)
         await self._reach(info.state.last_seq)
         assert info.ts is not None
         return info.ts

@@ -112,7 +112,8 @@ def part(message: bytes) -> Part | None:
     """A message of the log; None for what is none of ours, ConfigurationError for another
     version's."""
     try:
-        return _parts.decode(message)
+        found = _parts.decode(message)
+        return found if 0 <= found.index < found.count and found.number > 0 else None
     except ValueError:
         try:
             version, *_ = _anything.decode(message)

@@ -28,6 +28,7 @@ _NO_MESSAGE = 10037
 _NO_JETSTREAM = (10039, 10076)
 PASSING = (10008, 10009)
 """Codes of refusals that are over when the servers have agreed on who leads."""
+_NO_DIGIT = re.compile(r"\D")
 _PLAIN = re.compile(r"[^A-Za-z0-9-]")
 
 
@@ -78,10 +79,12 @@ class _Listed(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """An image of the state at `seq` of the log: `slices` messages, all for this image alone."""
+    """An image of the state at `seq` of the log that was created so: `slices` messages, all for
+    this image alone."""
 
     seq: int
     slices: int
+    log: str
 
 
 class _Refused(Struct, frozen=True):
@@ -117,9 +120,9 @@ class Names:
         self.images = f"AFK-IMAGE_{name}"
         self.manifest = f"afk.image.{name}"
 
-    def slices(self, seq: int) -> str:
+    def slices(self, created: str, seq: int) -> str:
         """The subjects of an image's slices, but for the number of each."""
-        return f"{self.manifest}.{seq}"
+        return f"{self.manifest}.{_NO_DIGIT.sub('', created)}.{seq}"
 
 
 async def api(client: Client, verb: str, **request: Any) -> bytes:
@@ -219,11 +222,11 @@ async def ensure(client: Client, names: Names, replicas: int | None) -> Info:
         return found
     try:
         try:
-            await _make(client, names, replicas or 3)
+            await _create(client, names.log, [names.steps], replicas or 3)
         except RefusedError as error:
             if replicas is not None or error.error.err_code != _NOT_CLUSTERED:
                 raise
-            await _make(client, names, 1)
+            await _create(client, names.log, [names.steps], 1)
         return await info(client, names)
     except RefusedError as error:
         raise explained(error) from error
@@ -241,18 +244,13 @@ def explained(error: RefusedError) -> MessagingError:
     return error
 
 
-async def _make(client: Client, names: Names, replicas: int) -> None:
-    common: dict[str, Any] = {
+async def _create(client: Client, name: str, subjects: list[str], replicas: int) -> None:
+    settings: dict[str, Any] = {
         "retention": "limits",
         "storage": "file",
         "discard": "new",
         "num_replicas": replicas,
     }
-    await _create(client, names.images, [names.manifest, f"{names.manifest}.>"], common)
-    await _create(client, names.log, [names.steps], common)
-
-
-async def _create(client: Client, name: str, subjects: list[str], settings: dict[str, Any]) -> None:
     try:
         await api(client, f"STREAM.CREATE.{name}", name=name, subjects=subjects, **settings)
     except RefusedError as error:
@@ -270,12 +268,18 @@ async def publish(
 # -- images ------------------------------------------------------------------------------
 
 
+async def ensure_images(client: Client, names: Names, info: Info) -> None:
+    """Have a place for the log's images."""
+    subjects = [names.manifest, f"{names.manifest}.>"]
+    await _create(client, names.images, subjects, info.config.num_replicas)
+
+
 async def latest(client: Client, names: Names) -> tuple[Manifest | None, int]:
     """Which image is the latest, and where that is said."""
     try:
         answer = await api(client, f"STREAM.MSG.GET.{names.images}", last_by_subj=names.manifest)
     except RefusedError as error:
-        if error.error.err_code == _NO_MESSAGE:
+        if error.error.err_code in (_NO_MESSAGE, MISSING):
             return None, 0
         raise
     message = _stored.decode(answer).message
@@ -284,7 +288,7 @@ async def latest(client: Client, names: Names) -> tuple[Manifest | None, int]:
 
 async def slice_of(client: Client, names: Names, manifest: Manifest, index: int) -> bytes | None:
     """A slice of an image; None if it is gone, as there is a later one."""
-    subject = f"{names.slices(manifest.seq)}.{index}"
+    subject = f"{names.slices(manifest.log, manifest.seq)}.{index}"
     try:
         answer = await api(client, f"STREAM.MSG.GET.{names.images}", last_by_subj=subject)
     except RefusedError as error:
@@ -311,10 +315,14 @@ async def replace_image(client: Client, names: Names, manifest: Manifest, at: in
     await _purge(client, names.log, seq=manifest.seq)
     await _purge(client, names.images, filter=names.manifest, keep=1)
     answer = await api(client, f"STREAM.INFO.{names.images}", subjects_filter=f"{names.manifest}.>")
-    stored = _listed.decode(answer).state.subjects
-    for seq in {int(subject.split(".")[-2]) for subject in stored}:
-        if seq < manifest.seq:  # also of one that was never finished
-            await _purge(client, names.images, filter=f"{names.slices(seq)}.*")
+    current = names.slices(manifest.log, manifest.seq)
+    stored = {subject.rpartition(".")[0] for subject in _listed.decode(answer).state.subjects}
+    for old in stored - {current}:  # also of one that was never finished, or of another log
+        if (
+            old.rpartition(".")[0] != current.rpartition(".")[0]
+            or int(old.split(".")[-1]) < manifest.seq
+        ):
+            await _purge(client, names.images, filter=f"{old}.*")
     return True
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from nats.aio.client import Client
 
 from ...errors import ConfigurationError
+from ..hosts import joined
 from .place import Place
 
 PORT = 4222
@@ -32,7 +33,7 @@ def place_at(url: str, options: Mapping[str, str] | None = None) -> Place:
 
     ConfigurationError says what is wrong, and never shows a password.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(joined(url))
     if parts.path.strip("/"):
         raise ConfigurationError("a NATS URL has no path; name hosts: nats://host:4222,host:4222")
     login, at, hosts = parts.netloc.rpartition("@")
@@ -85,7 +86,7 @@ def place_of(client: Any) -> Place:
     if isinstance(client, Place):
         return client
     if isinstance(client, str):
-        parts = urlsplit(client)
+        parts = urlsplit(joined(client))
         if parts.scheme not in ("nats", "tls") or parts.query:
             raise ConfigurationError(
                 "url: it is nats://host:4222 or tls://host:4222, and options are arguments;"

@@ -92,7 +92,7 @@ async def migrate(connection: Any, schema: str) -> None:
         except asyncpg.InsufficientPrivilegeError as error:
             raise ConfigurationError(
                 f"schema {schema!r} cannot be created by this user ({error}); have an administrator"
-                " run what afk.messaging.stores.postgres.migrations.script() gives, and GRANT"
+                " run what `afk migrate --print` prints, and GRANT"
                 " USAGE on the schema and ALL on its tables and sequences to this user"
             ) from error
         except (asyncpg.DuplicateTableError, asyncpg.DuplicateFunctionError) as error:

@@ -1,0 +1,184 @@
+"""Three NATS servers, of which one is always gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from afk.messaging import ConfigurationError, MessageBus, StoreError
+from afk.messaging.testing.servers import NATS, NATSCluster, find
+from afk.messaging.testing.steps import claimed, until
+
+from .over_nats import (
+    bus_at,
+    jetstream,
+    link_of,
+    log_of,
+    more,
+    repeated,
+    same_state,
+    space,
+    traffic,
+    within,
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NATSCluster]:
+    """A cluster that the tests may damage, and mend."""
+    with NATSCluster(find("nats"), tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+async def replicas_of(url: str, namespace: str) -> int:
+    async with jetstream(url) as js:
+        return (await js.stream_info(log_of(namespace).log)).config.num_replicas or 0
+
+
+async def test_there_are_three_copies_in_a_cluster_and_one_alone(
+    cluster: NATSCluster, nats_server: NATS
+) -> None:
+    for url, asked, given in (
+        (cluster.url, None, 3),
+        (cluster.url, 1, 1),
+        (nats_server.url, None, 1),
+        (nats_server.url, 1, 1),
+    ):
+        namespace = space()
+        async with bus_at(url, namespace, replicas=asked) as bus:
+            await bus.register("a")
+            assert await replicas_of(url.split(",")[0], namespace) == given
+    for url, asked in ((nats_server.url, 3), (cluster.url, 5)):
+        with pytest.raises(ConfigurationError, match="replicas"):
+            await bus_at(url, space(), replicas=asked).register("a")
+
+
+def connected_to(bus: MessageBus, cluster: NATSCluster) -> NATS:
+    """The node that the bus is connected to."""
+    url = link_of(bus)._session.client.connected_url
+    return next(node for node in cluster.nodes if node.port == url.port)
+
+
+async def leader_of(namespace: str, cluster: NATSCluster) -> NATS:
+    """The node that leads the log."""
+    async with jetstream(cluster.url.split(",")[0]) as js:
+        info: Any = await js.stream_info(log_of(namespace).log)
+        return next(node for node in cluster.nodes if node.name == info.cluster.leader)
+
+
+@pytest.mark.parametrize("which", ["the stream's leader", "the client's", "the meta leader"])
+async def test_the_loss_of_a_node_loses_nothing(cluster: NATSCluster, which: str) -> None:
+    namespace = space()
+    senders, consumers = bus_at(cluster.url, namespace), bus_at(cluster.url, namespace)
+    url = f"{cluster.url}?namespace={namespace}"
+    async with (
+        senders,
+        consumers,
+        same_state(senders, consumers),
+        traffic(senders, consumers, consumer_url=url, lease=20.0) as seen,
+    ):
+        await more(seen.accepted)
+        node = {
+            "the stream's leader": await leader_of(namespace, cluster),
+            "the client's": connected_to(senders, cluster),
+            "the meta leader": cluster.leader(),
+        }[which]
+        node.kill()
+        async with asyncio.timeout(15):
+            await more(seen.accepted)
+            await more(seen.handled)
+        await asyncio.to_thread(node.start)
+        await more(seen.accepted)
+        await more(seen.handled)
+        await asyncio.to_thread(cluster.until_ok)
+    assert not seen.failures
+    assert not repeated(seen.handled)
+
+
+async def test_who_waits_hears_when_any_node_is_gone(cluster: NATSCluster) -> None:
+    namespace = space()
+    async with (
+        bus_at(cluster.url, namespace) as bus,
+        bus_at(cluster.url, namespace) as other,
+    ):
+        mailbox, sender = await bus.register("a"), await other.register("b")
+        for number, node in enumerate(cluster.nodes):
+            waiting = asyncio.create_task(mailbox.receive(timeout=60))
+            await asyncio.sleep(0.1)
+            node.kill()
+            await within(12, sender.send("a", number))
+            message = await within(15, waiting)
+            assert message.content == number
+            await asyncio.to_thread(node.start)
+            await asyncio.to_thread(cluster.until_ok)
+
+
+async def test_a_node_that_is_silent_is_left(cluster: NATSCluster) -> None:
+    namespace = space()
+    async with bus_at(cluster.url, namespace) as bus:
+        mailbox = await bus.register("a")
+        await mailbox.send("a", 1)
+        delivery = await claimed(mailbox, lease=30)
+        node = connected_to(bus, cluster)
+        node.pause()
+        try:
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        await mailbox.send("a", 2, idempotency_key="k")
+                    except StoreError:
+                        continue
+                    break
+                await delivery.ack()
+                async with bus_at(cluster.url, namespace) as new:  # whichever it asks first
+                    await new.agents()
+        finally:
+            node.resume()
+    await asyncio.to_thread(cluster.until_ok)
+
+
+async def test_without_a_majority_calls_fail_in_their_time_and_go_on_after_it(
+    cluster: NATSCluster,
+) -> None:
+    namespace = space()
+    async with bus_at(cluster.url, namespace, patience=3.0) as bus:
+        mailbox = await bus.register("a")
+        await mailbox.send("a", 1)
+        for node in cluster.nodes[:2]:
+            node.kill()
+        try:
+            for call in (mailbox.send("a", 2, idempotency_key="k"), bus.stats()):
+                assert isinstance(await within(8, call), StoreError)
+        finally:
+            for node in cluster.nodes[:2]:
+                await asyncio.to_thread(node.start)
+        await asyncio.to_thread(cluster.until_ok)
+
+        async def again() -> bool:
+            return not isinstance(
+                await within(8, mailbox.send("a", 2, idempotency_key="k")), StoreError
+            )
+
+        await until(again, "it goes on", 20)
+        assert await mailbox.message_count() == 2
+
+
+async def test_a_missing_node_does_not_mean_fewer_copies(cluster: NATSCluster) -> None:
+    node = next(node for node in cluster.nodes if node is not cluster.leader())
+    node.kill()
+    try:
+        namespace = space()
+        one = next(each for each in cluster.nodes if each is not node)
+        try:
+            async with bus_at(one.url, namespace, patience=4.0) as bus:
+                await bus.register("a")
+        except (ConfigurationError, StoreError) as error:
+            assert "replicas" in str(error) or "did not answer" in str(error)
+        else:
+            assert await replicas_of(one.url, namespace) == 3
+    finally:
+        await asyncio.to_thread(node.start)
+    await asyncio.to_thread(cluster.until_ok)
