@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..errors import MessagingError
+from ..lifecycle import Again, Dead, Done, Extend
 from ..log import log
+from ..store import Claim, Leased, Turn
+from .aside import Aside
 from .holding import Holdings
 
 PAUSE, LOOK = 0.5, 60.0
@@ -36,31 +38,48 @@ class Keeper:
     """
 
     def __init__(self, name: str, made: Callable[[], Renewer]) -> None:
-        self._name = name
         self._made = made
         self._owner = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._holdings = Holdings()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
-        self._keeping: asyncio.Task[None] | None = None
         self._next = float("inf")
-        self._moved = self._stopped = False
+        self._moved = False
+        self._aside = Aside(name, self._keep)
 
     def __contains__(self, token: object) -> bool:
         return token in self._holdings
 
-    def hold(self, held: Iterable[tuple[str, float, float]]) -> None:
+    # -- what is held --------------------------------------------------------------------
+
+    def claimed(self, claim: Claim, leased: Iterable[Leased]) -> None:
+        """A claim took these; they are renewed if it asked for that."""
+        if claim.hold:
+            self.hold([(each.token or "", claim.lease, claim.hold) for each in leased])
+
+    def settled(self, turn: Turn) -> None:
+        """A turn was accepted: what its outcome means for the renewal of its lease."""
+        if turn.token is None:
+            return
+        if isinstance(turn.outcome, Extend):
+            if turn.outcome.hold:
+                self.hold([(turn.token, turn.outcome.seconds, turn.outcome.hold)])
+            elif turn.outcome.hold is not None:
+                self.release(turn.token)
+        elif isinstance(turn.outcome, Done | Again | Dead):
+            self.release(turn.token)
+
+    def hold(self, held: list[tuple[str, float, float]]) -> None:
         """Renew each (token, lease, seconds in all) from now on."""
+        if not held:
+            return
         with self._lock:
             self._holdings.apply(held, ())
             wait = self._holdings.wait()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
-            self._thread.start()
+        if not self._aside.running:
+            self._aside.start()
         elif wait is not None and self._owner.time() + wait < self._next:
-            self._nudge(self._wake.set)
+            self._aside.call(self._wake.set)
 
     def release(self, token: str) -> None:
         """Renew it no more."""
@@ -74,37 +93,14 @@ class Keeper:
 
     async def close(self) -> None:
         """End the thread."""
-        self._stopped = True
-        if self._thread is not None:
-            self._nudge(self._cancel)
-            await asyncio.to_thread(self._thread.join)
-
-    def _nudge(self, call: Callable[[], object]) -> None:
-        loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has just ended
-                loop.call_soon_threadsafe(call)
-
-    def _cancel(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
+        await self._aside.stop()
 
     # -- in the thread -------------------------------------------------------------------
 
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._keep())
-        except asyncio.CancelledError:
-            pass
-        except Exception:  # noqa: BLE001 - it must be known that the thread is gone
-            log.exception("leases are not renewed any more")
-
     async def _keep(self) -> None:
-        self._keeping = asyncio.current_task()
-        self._loop = asyncio.get_running_loop()
         renewer: Renewer | None = None
         try:
-            while not self._stopped and not self._owner.is_closed():
+            while not self._owner.is_closed():
                 self._next = float("inf")  # meanwhile, who holds something wakes it
                 with self._lock:
                     due = self._holdings.due()

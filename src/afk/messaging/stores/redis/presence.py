@@ -13,12 +13,13 @@ from redis.exceptions import ReadOnlyError
 from ...hints import Bells
 from ...log import log
 from ...store import Capabilities, Durability
+from ..keeping import Keeper
 from . import codec, scripts
 from .calls import Args
 from .ears import Ears
-from .keeper import Keeper
 from .link import Link
 from .place import Place
+from .renewal import Renewal
 from .sentinels import Address, Lookout
 from .server import Server, greet, promised
 
@@ -66,7 +67,7 @@ class Presence:
         self.link = Link(self._place, self._greet, self._patience, self._heard)
         wakes = f"{self._prefix}wake:{self._me}"
         self.ears = Ears(self._place, wakes, self.bells, self._start_look, self._switched)
-        self.keeper = Keeper(self._keepers_link, self.call)
+        self.keeper = Keeper("afk-redis keeper", self._renewer)
         await self.link.open()
         if self._place.watchers is not None:
             self._lookout = Lookout(self._place.watchers, self._switched)
@@ -132,8 +133,11 @@ class Presence:
             durability=durability, asserted=asserted, shared=True, renews_when_blocked=True
         )
 
-    def _keepers_link(self) -> Link:
+    def _renewer(self) -> Renewal:
         """Made in the keeper's thread, for that."""
+        return Renewal(self._keepers_link, self.call)
+
+    def _keepers_link(self) -> Link:
 
         async def greet_again(connection: AbstractConnection) -> None:
             await greet(connection, self._prefix, "")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ...errors import ConfigurationError, UnknownAgentError
-from ...lifecycle import Again, Dead, Done, Extend
+from ...lifecycle import GIVE_BACK
 from ...messages import check_name
 from ...store import (
     FATE,
@@ -116,25 +116,13 @@ class RedisA2ADeliveryStore:
             if verdict is None:  # its mailbox is full, and time is still passing
                 [verdicts[index]] = await self.put((turn,))
             elif verdict.refusal is None:
-                self._note(turn)
+                here.keeper.settled(turn)
         first = verdicts[0]
         assert first is not None
         return (
             Verdict(first.refusal, first.accepted, (*died, *first.died)),
             *(verdict for verdict in verdicts[1:] if verdict is not None),
         )
-
-    def _note(self, turn: Turn) -> None:
-        """What an accepted outcome means for the renewal of its lease."""
-        if turn.token is None:
-            return
-        if isinstance(turn.outcome, Extend):
-            if turn.outcome.hold:
-                self._here.keeper.hold([(turn.token, turn.outcome.seconds, turn.outcome.hold)])
-            elif turn.outcome.hold is not None:
-                self._here.keeper.release(turn.token)
-        elif isinstance(turn.outcome, Done | Again | Dead):
-            self._here.keeper.release(turn.token)
 
     async def claim(self, claim: Claim) -> Batch:
         """Let time pass, then lease the first ready messages."""
@@ -153,8 +141,7 @@ class RedisA2ADeliveryStore:
         if due >= 0 and self._here.bells:
             self._here.ears.expect(due / 1000)
         leased = codec.leased(claim.mailbox, taken) if taken else ()
-        if claim.hold and leased:
-            self._here.keeper.hold([(each.token or "", claim.lease, claim.hold) for each in leased])
+        self._here.keeper.claimed(claim, leased)
         if self._here.untold:
             died = self._here.untold + died
             self._here.untold = []
@@ -164,10 +151,7 @@ class RedisA2ADeliveryStore:
         """Undo a claim that nobody waits for any more."""
         *_, taken = answer
         turns = tuple(
-            [
-                Turn(token=leased.token, outcome=Again(0.0, counts=False))
-                for leased in codec.leased("", taken)
-            ]
+            [Turn(token=leased.token, outcome=GIVE_BACK) for leased in codec.leased("", taken)]
         )
         return self._here.call("put", *codec.joined([codec.packed(turns, ())])) if turns else None
 
