@@ -141,7 +141,10 @@ async def test_images_are_made_under_load_by_several_processes(server: NATS) -> 
     assert len(slices) <= 3, "unfinished images are left"
 
 
-async def test_two_compactors_at_once_do_not_disturb_each_other(server: NATS) -> None:
+async def test_two_compactors_at_once_do_not_disturb_each_other(
+    server: NATS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Replica, "least_log", 2**30)  # none but those
     async with bus_at(server.url) as bus, bus_at(server.url) as other:
         await filled(bus, 20)
         for _ in range(5):
@@ -158,6 +161,7 @@ async def test_two_compactors_at_once_do_not_disturb_each_other(server: NATS) ->
 async def test_a_compactor_that_dies_half_way_leaves_nothing_for_ever(
     server: NATS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Replica, "least_log", 2**30)  # none but those
     async with bus_at(server.url) as bus:
         await filled(bus, 20)
         assert await at_once(bus)
@@ -193,8 +197,9 @@ async def test_a_compactor_that_dies_half_way_leaves_nothing_for_ever(
 
 
 async def test_a_process_that_was_away_reads_anew(
-    server: NATS, caplog: pytest.LogCaptureFixture
+    server: NATS, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Replica, "least_log", 2**30)
     async with Way(server) as way, bus_at(way.url) as bus, bus_at(server.url) as other:
         mailbox = await bus.register("bob")
         waiting = asyncio.create_task(mailbox.receive(timeout=40))
@@ -232,9 +237,10 @@ async def test_who_stands_where_the_image_was_made_goes_on(
 
 
 async def test_a_group_that_went_into_an_image_unseen_is_not_done_twice(
-    server: NATS,
+    server: NATS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is lost with the log; what was asked is not asked anew."""
+    monkeypatch.setattr(Replica, "least_log", 2**30)
     async with Way(server) as way, bus_at(way.url) as bus, bus_at(server.url) as other:
         mailbox, same = await bus.register("a"), await other.register("a")
         before = way.held
@@ -254,7 +260,10 @@ async def test_a_group_that_went_into_an_image_unseen_is_not_done_twice(
             pass
 
 
-async def test_a_stream_that_is_made_anew_has_nothing_of_the_old_image(server: NATS) -> None:
+async def test_a_stream_that_is_made_anew_has_nothing_of_the_old_image(
+    server: NATS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Replica, "least_log", 2**30)
     async with bus_at(server.url) as bus:
         await filled(bus, 20)
         assert await at_once(bus)

@@ -49,7 +49,7 @@ class Opening:
             await asyncio.shield(self._ending)
 
     async def _begin(self, ending: asyncio.Future[None] | None) -> None:
-        if ending is not None:
+        if ending is not None and not ending.done():  # a finished one may be another loop's
             await asyncio.wait([ending])
         await self._start()
 

@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 LONGEST_LINE = 2**24
 
@@ -63,11 +63,13 @@ class Child:
         stdin: asyncio.StreamWriter,
         stdout: asyncio.StreamReader,
         news: asyncio.StreamReader,
+        pipes: ExitStack,
     ) -> None:
         self.pid = pid
         self.stdin = stdin
         self.stdout = stdout
         self.returncode: int | None = None
+        self._pipes = pipes
         self._end = asyncio.create_task(self._ended(news))
 
     def send_signal(self, number: int) -> None:
@@ -82,6 +84,7 @@ class Child:
         self.stdin.close()
         await self.stdout.read()
         await self.wait()
+        self._pipes.close()
         with suppress(OSError):  # it did not read all it was told
             await self.stdin.wait_closed()
 
@@ -96,50 +99,43 @@ class Child:
 async def fork(*argv: str) -> Child:
     """A new process that does what `processes.main` does with these words of a command line."""
     order = json.dumps([argv, dict(os.environ)]).encode()
-    with ExitStack() as ours:
+    with ExitStack() as pipes:
         with ExitStack() as theirs:
-            hears, tells = _pipe(theirs, ours)
-            listens, says = _pipe(ours, theirs)
-            reads, reports = _pipe(ours, theirs)
             folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
             theirs.callback(os.close, folder)
-            fds = [hears.fileno(), says.fileno(), _STDERR, folder]
-            _nursery().ask(len(order), [*fds, reports.fileno()])
-        news = await _reader(reads, ours)
+            stdin, hears = await _to_child(pipes, theirs)
+            stdout, says = await _from_child(pipes, theirs)
+            news, reports = await _from_child(pipes, theirs)
+            _nursery().ask(len(order), [hears, says, _STDERR, folder, reports])
         pid = await news.readline()
         if not pid:
             raise RuntimeError("the nursery of processes has died; see stderr")
-        stdin, stdout = await _writer(tells, ours), await _reader(listens, ours)
         stdin.write(order)  # not before: who is not told what to do ends
-        ours.pop_all()
-    return Child(int(pid), stdin, stdout, news)
+        return Child(int(pid), stdin, stdout, news, pipes.pop_all())
 
 
-def _pipe(readers: ExitStack, writers: ExitStack) -> tuple[BinaryIO, BinaryIO]:
-    """A pipe, each end closed with one of these."""
-    read, write = os.pipe()
-    return (
-        readers.enter_context(os.fdopen(read, "rb", 0)),
-        writers.enter_context(os.fdopen(write, "wb", 0)),
-    )
-
-
-async def _reader(pipe: BinaryIO, failing: ExitStack) -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(limit=LONGEST_LINE)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), pipe
-    )
-    failing.callback(transport.close)
-    return reader
-
-
-async def _writer(pipe: BinaryIO, failing: ExitStack) -> asyncio.StreamWriter:
+async def _to_child(ours: ExitStack, theirs: ExitStack) -> tuple[asyncio.StreamWriter, int]:
+    """A pipe; each stack closes its end."""
     loop = asyncio.get_running_loop()
+    read, write = os.pipe()
+    theirs.callback(os.close, read)
     transport, protocol = await loop.connect_write_pipe(
-        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(write, "wb", 0)
     )
-    failing.callback(transport.close)
-    return asyncio.StreamWriter(transport, protocol, None, loop)
+    ours.callback(transport.close)
+    return asyncio.StreamWriter(transport, protocol, None, loop), read
+
+
+async def _from_child(ours: ExitStack, theirs: ExitStack) -> tuple[asyncio.StreamReader, int]:
+    """A pipe; each stack closes its end."""
+    reader = asyncio.StreamReader(limit=LONGEST_LINE)
+    read, write = os.pipe()
+    theirs.callback(os.close, write)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0)
+    )
+    ours.callback(transport.close)
+    return reader, write
 
 
 class _Nursery:

@@ -186,13 +186,22 @@ class Lane:
         self._number += 1
         now = None if self._clock is None else self._clock()
         try:
-            ops = steps.packed(tuple([op for call in calls for op in call.ops]))
-        except (ValueError, TypeError, OverflowError) as error:
-            for call in calls:
-                call.fail(StoreError(f"{self._shown}: {error!r}; nothing was stored"))
-            self._wake.set()
-            return None
+            ops = _packed(calls)
+        except (ValueError, TypeError, OverflowError):
+            calls = [call for call in calls if self._can_be_written(call)]
+            if not calls:
+                self._wake.set()
+                return None
+            ops = _packed(calls)
         return Flight(self._number, calls, steps.parts(self.writer, self._number, now, ops, most))
+
+    def _can_be_written(self, call: Call) -> bool:
+        try:
+            _packed([call])
+        except (ValueError, TypeError, OverflowError) as error:
+            call.fail(StoreError(f"{self._shown}: {error!r}; nothing was stored"))
+            return False
+        return True
 
     async def _fly(self, flight: Flight) -> None:
         flight.sent += 1
@@ -291,3 +300,7 @@ class Lane:
         trouble = trouble or self._trouble
         reason = f" ({trouble})" if trouble is not None else ""
         return f"{self._shown} did not answer within {self._patience} s{reason}; {outcome}"
+
+
+def _packed(calls: list[Call]) -> bytes:
+    return steps.packed(tuple([op for call in calls for op in call.ops]))

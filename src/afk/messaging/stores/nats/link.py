@@ -14,7 +14,7 @@ from .place import Place, UnreachableError
 from .replica import Replica, Step
 from .rounds import Rounds
 from .session import Session
-from .stream import Info, Names
+from .stream import Info, Names, RefusedError
 
 BACKOFF = RetryPolicy(base=0.05, cap=1.0)
 LASTED = 1.0
@@ -69,7 +69,8 @@ class Link:
             except UnreachableError:
                 raise  # nobody is there, or a password is wrong: that is said at once
             except StoreError as error:
-                if self._loop.time() >= end:
+                wrong = isinstance(error, RefusedError) and error.error.code == 400
+                if wrong or self._loop.time() >= end:
                     raise StoreError(f"{error}; nothing was stored") from error
                 await asyncio.sleep(BACKOFF.base)
         self._tasks = [self._loop.create_task(work()) for work in (self._stay, self.lane.drive)]

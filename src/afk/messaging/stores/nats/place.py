@@ -36,6 +36,9 @@ class Place(Struct):
     options: dict[str, Any]
     shown: str
 
+    def __repr__(self) -> str:
+        return f"Place({self.shown!r})"
+
     async def connect(self, name: str, lost: Callable[[], None] | None = None) -> Client:
         """A new connection; StoreError or ConfigurationError if there is none.
 

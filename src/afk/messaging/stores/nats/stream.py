@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from .place import SECONDS
 
 MISSING = 10059
 """The code of "there is no such stream"."""
+LONGEST = 200
 _TAKEN, _NOT_CLUSTERED, _NO_PEERS = 10058, 10074, 10005
 _WRONG_LAST = (10071, 10164)
 _NO_MESSAGE = 10037
@@ -110,11 +112,14 @@ class Names:
     """What a namespace's streams and subjects are called.
 
     A letter, digit or hyphen stands for itself, anything else for `_` and its code: no other
-    namespace has the same name, and none has a dot, a star or a blank in it.
+    namespace has the same name, and none has a dot, a star or a blank in it. One that would be too
+    long for a stream ends in `_x` and a digest.
     """
 
     def __init__(self, namespace: str) -> None:
         name = _PLAIN.sub(lambda match: f"_{ord(match[0]):02x}", namespace)
+        if len(name) > LONGEST:
+            name = f"{name[:100]}_x{sha256(namespace.encode()).hexdigest()}"
         self.log = f"AFK-LOG_{name}"
         self.steps = f"afk.log.{name}"
         self.images = f"AFK-IMAGE_{name}"
