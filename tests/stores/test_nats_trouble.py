@@ -153,7 +153,7 @@ async def test_a_handler_keeps_its_message_over_a_restart(server: NATS) -> None:
         async def handler(delivery: Delivery[AgentMessage]) -> None:
             handled.append(delivery.attempt)
             await asyncio.to_thread(server.restart, kill=True)
-            assert await (await other.register("a")).claim(timeout=6) is None  # renewed again
+            assert await (await other.register("a")).claim(timeout=4.5) is None  # renewed again
 
         async with serving(mailbox, handler, lease=3.0):
 
@@ -172,6 +172,7 @@ async def test_a_silent_server_ends_each_call_in_its_time(server: NATS) -> None:
         mailbox = await bus.register("a")
         receipt = await mailbox.send("a", "first")
         server.pause()
+        await asyncio.sleep(0.2)  # until all its threads stand still
         try:
             results = await asyncio.gather(
                 within(2.5, mailbox.send("a", "second", idempotency_key="k")),
@@ -292,7 +293,7 @@ async def test_the_way_of_the_keeper_breaks_and_the_lease_is_held(
             attempts.append(delivery.attempt)
             await until(lambda: way.connections > 0, "it renews")
             getattr(way, how)()
-            assert await (await other.register("a")).claim(timeout=6) is None
+            assert await (await other.register("a")).claim(timeout=4.5) is None
             assert way.connections
 
         async with serving(mailbox, handler, lease=3.0) as task:
@@ -555,7 +556,7 @@ async def test_nothing_is_left_of_a_closed_bus(server: NATS) -> None:
 @pytest.mark.parametrize("how", ["kill", "pause"])
 async def test_a_bus_closed_while_its_server_is_gone_leaves_nothing(server: NATS, how: str) -> None:
     before = asyncio.all_tasks()
-    bus, other = bus_at(server.url, patience=1.0), bus_at(server.url)
+    bus, other = bus_at(server.url, patience=1.0), bus_at(server.url, patience=1.0)
     mailbox, holder = await bus.register("a"), await other.register("b")
     waiting = asyncio.create_task(mailbox.receive(timeout=30))
     await asyncio.sleep(0.05)

@@ -277,7 +277,9 @@ async def test_cancelled_transactions_leave_no_bad_connection(server: Postgres) 
 
         async def turn(delivery: Delivery[AgentMessage]) -> None:
             async with delivery.transaction() as connection:
-                await connection.execute("INSERT INTO effects VALUES ($1)", delivery.message.content)
+                await connection.execute(
+                    "INSERT INTO effects VALUES ($1)", delivery.message.content
+                )
 
         for number in range(60):
             await bob.send("bob", number)

@@ -225,6 +225,14 @@ async def test_a_signal_ends_it(subject: Subject, number: int) -> None:
                 await process.line()
 
 
+@forked
+async def test_an_early_interrupt_is_not_lost(anywhere: Subject) -> None:
+    for _ in range(20):
+        async with run(anywhere, waits) as process:
+            process.signal(signal.SIGINT)
+            assert await process.wait() != 0
+
+
 async def test_it_is_gone_with_its_block(subject: Subject) -> None:
     async with run(subject, says_who_it_is) as process:
         pid, _ = await process.line()

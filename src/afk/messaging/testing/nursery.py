@@ -34,7 +34,7 @@ nursery.leave()
 """
 _OURS = "afk.messaging."
 _STARTUP = ("LANG", "LC_", "LD_", "PYTHON", "TZ")
-"""What these variables say an interpreter reads when it starts, and never again."""
+"""How these variables begin that an interpreter reads when it starts, and never again."""
 
 _LONGEST_REQUEST = 2**16
 _STDERR = 2
@@ -158,7 +158,7 @@ class _Nursery:
 
         The nursery gets what this process has of the package, so that no child has to.
         """
-        modules = [name for name in sys.modules if name.startswith(_OURS)]
+        modules = [name for name in list(sys.modules) if name.startswith(_OURS)]
         socket.send_fds(self._control, [json.dumps([size, modules]).encode()], fds)
 
     def close(self) -> None:
@@ -189,13 +189,14 @@ _Children = dict[int, tuple[int, int]]
 
 def serve() -> None:
     """Fork whenever asked. Returns in each child; the nursery itself ends in here."""
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides when it ends
+    # Who asks decides when the nursery ends. Blocked, not ignored: a child's own is kept for it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     children: _Children = {}
     with socket.socket(fileno=sys.stdin.fileno()) as control:
         size, fds = _born(control, children)
-    signal.signal(signal.SIGINT, interrupt)
     _forget(children)
     _become(size, fds)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _born(control: socket.socket, children: _Children) -> tuple[int, list[int]]:
@@ -205,7 +206,7 @@ def _born(control: socket.socket, children: _Children) -> tuple[int, list[int]]:
         gc.freeze()  # what is here already, no child has to copy when it collects garbage
         if not (pid := os.fork()):
             return size, fds
-        _raise(pid, fds, children)
+        _rear(pid, fds, children)
 
 
 def _request(control: socket.socket, children: _Children) -> tuple[int, list[int]]:
@@ -226,7 +227,7 @@ def _request(control: socket.socket, children: _Children) -> tuple[int, list[int
     return size, fds
 
 
-def _raise(pid: int, fds: list[int], children: _Children) -> None:
+def _rear(pid: int, fds: list[int], children: _Children) -> None:
     """Give a new child's pid to who asked, and have an eye on it."""
     *its, news = fds
     for fd in its:

@@ -30,11 +30,13 @@ class UnreachableError(StoreError):
 
 
 class Place(Struct):
-    """Servers of one system, and the settings of a connection. shown: without credentials."""
+    """Servers of one system, and the settings of a connection. shown: without credentials; others:
+    of the same system, as the server said that was asked last."""
 
     servers: list[str]
     options: dict[str, Any]
     shown: str
+    others: list[str] = []
 
     def __repr__(self) -> str:
         return f"Place({self.shown!r})"
@@ -46,7 +48,8 @@ class Place(Struct):
         """
         troubles: list[str] = []
         # One by one: the client itself gives up when a server takes a connection and is silent.
-        for server in random.sample(self.servers, len(self.servers)):
+        servers = list(dict.fromkeys((*self.servers, *self.others)))
+        for server in random.sample(servers, len(servers)):
             try:
                 client = await self._connected(server, name, lost)
             except ConfigurationError:
@@ -116,11 +119,13 @@ class Place(Struct):
             )
 
     def _learn(self, client: Client) -> None:
-        """Other servers it knows of are tried too from now on."""
-        for uri in client.discovered_servers:
-            # An address alone is seldom what a certificate is for.
-            if uri.geturl() not in self.servers and not (uri.scheme == "tls" and _numeric(uri)):
-                self.servers.append(uri.geturl())
+        """Other servers it knows of are tried too from now on; an address alone is seldom what a
+        certificate is for."""
+        self.others = [
+            uri.geturl()
+            for uri in client.discovered_servers
+            if uri.scheme != "tls" or not _numeric(uri)
+        ]
 
 
 def _numeric(uri: ParseResult) -> bool:
