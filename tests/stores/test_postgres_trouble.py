@@ -27,10 +27,10 @@ from afk.messaging.testing.servers import Postgres, find
 from afk.messaging.testing.steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
 
 
-@pytest.fixture(params=["postgres", "postgres18"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Postgres]:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Postgres]:
     """A server that the test may damage."""
-    with Postgres(find(request.param), tmp_path / "server") as server:
+    with Postgres(find("postgres"), tmp_path / "server") as server:
         yield server
 
 

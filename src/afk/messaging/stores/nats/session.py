@@ -26,6 +26,7 @@ from .stream import Info, Names, RefusedError
 
 HEARTBEAT, SILENCE = 1.0, 3.5
 """Seconds between signs of life of an idle log; without one for so long, it is not heard."""
+SECOND_LOOK = 0.5
 YIELD_EVERY = 64
 
 
@@ -109,14 +110,17 @@ class Session:
         await self._place.leave(self.client)
 
     async def _found_again(self, created: str) -> Info:
-        try:
-            info = await stream.info(self.client, self._names)
-        except RefusedError as error:
-            if error.error.err_code != stream.MISSING:
-                raise
-        else:
-            if info.created == created:
-                return info
+        for pause in (SECOND_LOOK, 0.0):  # servers that have just started may not know it yet
+            try:
+                info = await stream.info(self.client, self._names)
+            except RefusedError as error:
+                if error.error.err_code != stream.MISSING:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                if info.created == created:
+                    return info
+                break
         raise ConfigurationError(
             f"{self._place.shown}: stream {self._names.log} was deleted under this bus; connect"
             " again to begin anew"

@@ -14,6 +14,13 @@ _LOCK = 6383212
 """The advisory lock of whoever changes a schema; 6383211 are those of threads."""
 
 
+_THERE = (
+    "SELECT count(*) FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = $1 AND c.relname = 'version' AND c.relkind = 'r'"
+)
+
+
 def quoted(name: str) -> str:
     """A schema's name as an identifier."""
     return '"' + name.replace('"', '""') + '"'
@@ -64,8 +71,9 @@ def _body(schema: str, since: int) -> str:
 async def version_of(connection: Any, schema: str) -> int:
     """The version a database has; 0 if it has none. In a transaction."""
     try:
-        there = await connection.fetchval("SELECT to_regclass($1)", f"{quoted(schema)}.version")
-        if there is None:
+        # to_regclass() may answer from what was cached before another process made it.
+        there = await connection.fetchval(_THERE, schema)
+        if not there:
             return 0
         query = f"SELECT coalesce(max(number), 0) FROM {quoted(schema)}.version"  # noqa: S608
         return int(await connection.fetchval(query))
