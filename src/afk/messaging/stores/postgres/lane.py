@@ -269,7 +269,7 @@ class Lane:
         ended = faults.ends_connection(error)
         why = faults.passing(error)
         parts = batch.parts()
-        if ended and batch.repeatable or (why is not None and ended):
+        if ended and (batch.repeatable or why is not None):
             self._again([batch], operations)
         elif ended:
             for operation in operations:
