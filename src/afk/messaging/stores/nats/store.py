@@ -9,7 +9,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from ...errors import ConfigurationError, UnknownAgentError
-from ...lifecycle import Again, Dead, Done, Extend
+from ...lifecycle import Extend
 from ...messages import check_name
 from ...store import (
     Batch,
@@ -96,7 +96,7 @@ class NATSA2ADeliveryStore:
         verdicts: list[Verdict] = await self._here.link.lane.do(*ops)
         for turn, verdict in zip(turns, verdicts, strict=True):
             if verdict.refusal is None:
-                self._note(turn)
+                self._here.keeper.settled(turn)
         return self._here.with_untold(verdicts)
 
     def _said(self, turn: Turn) -> Turn:
@@ -110,19 +110,6 @@ class NATSA2ADeliveryStore:
             seconds = max(seconds, self._here.lease_left(turn.token or ""))
         return replace(turn, outcome=Extend(seconds))
 
-    def _note(self, turn: Turn) -> None:
-        """What an accepted outcome means for the renewal of its lease."""
-        if turn.token is None:
-            return
-        keeper = self._here.keeper
-        if isinstance(turn.outcome, Extend):
-            if turn.outcome.hold:
-                keeper.hold([(turn.token, turn.outcome.seconds, turn.outcome.hold)])
-            elif turn.outcome.hold is not None:
-                keeper.release(turn.token)
-        elif isinstance(turn.outcome, Done | Again | Dead):
-            keeper.release(turn.token)
-
     async def claim(self, claim: Claim) -> Batch:
         """Let time pass, then lease the first ready messages; nothing is written for nothing."""
         here = self._here
@@ -133,9 +120,7 @@ class NATSA2ADeliveryStore:
             if not self._worthwhile(claim, now):
                 return here.batch(())
         [batch] = await here.link.lane.do(Take(replace(claim, hold=None, take=False)))
-        if claim.hold and batch.leased:
-            tokens = [each.token or "" for each in batch.leased]
-            here.keeper.hold([(token, claim.lease, claim.hold) for token in tokens])
+        here.keeper.claimed(claim, batch.leased)
         return here.batch(batch.leased, batch.died)
 
     def _worthwhile(self, claim: Claim, now: float) -> bool:

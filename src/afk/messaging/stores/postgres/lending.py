@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import asyncpg
@@ -18,17 +18,14 @@ from .operations import Put
 from .presence import Presence
 from .session import Call
 
-Note = Callable[[Turn, str], None]
-"""Told of a turn that was taken, and its token."""
 
-
-async def begin(here: Presence, note: Note) -> Lent:
+async def begin(here: Presence) -> Lent:
     """A transaction on a connection of its own."""
     try:
         connection = await here.place.lend()
     except (TimeoutError, *faults.DRIVER) as error:
         raise StoreError(f"{here.place.shown}: no transaction can be opened: {error}") from error
-    lent = Lent(here, connection, note)
+    lent = Lent(here, connection)
     try:
         await lent.start()
     except BaseException:
@@ -40,10 +37,9 @@ async def begin(here: Presence, note: Note) -> Lent:
 class Lent:
     """Between `start` and its end the connection is the caller's."""
 
-    def __init__(self, here: Presence, connection: Any, note: Note) -> None:
+    def __init__(self, here: Presence, connection: Any) -> None:
         self.connection = connection
         self._here = here
-        self._note = note
         self._transaction = connection.transaction()
 
     async def start(self) -> None:
@@ -105,8 +101,7 @@ class Lent:
             return verdict
         await self._transaction.commit()
         news.tell(self._here)
-        if turn.token is not None:
-            self._note(turn, turn.token)
+        self._here.keeper.settled(turn)
         return verdict
 
     async def _undo(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ...errors import ConfigurationError
-from ...lifecycle import GIVE_BACK, Again, Dead, Done, Extend
+from ...lifecycle import GIVE_BACK
 from ...messages import check_name
 from ...store import (
     FATE,
@@ -94,28 +94,14 @@ class PostgresA2ADeliveryStore:
             return ()
         verdicts: tuple[Verdict, ...] = await self._here.lane.put(turns)
         for turn, verdict in zip(turns, verdicts, strict=True):
-            if turn.token is not None and verdict.refusal is None:
-                self._note(turn, turn.token)
+            if verdict.refusal is None:
+                self._here.keeper.settled(turn)
         return verdicts
-
-    def _note(self, turn: Turn, token: str) -> None:
-        """What an accepted outcome means for the renewal of its lease."""
-        keeper = self._here.keeper
-        if isinstance(turn.outcome, Extend):
-            if turn.outcome.hold:
-                keeper.hold([(token, turn.outcome.seconds, turn.outcome.hold)])
-            elif turn.outcome.hold is not None:
-                keeper.release(token)
-        elif isinstance(turn.outcome, Done | Again | Dead):
-            keeper.release(token)
 
     async def claim(self, claim: Claim) -> Batch:
         """Let time pass, then lease the first ready messages."""
         batch: Batch = await self._here.lane.take(claim, self._give_back)
-        if claim.hold and batch.leased:
-            self._here.keeper.hold(
-                [(each.token or "", claim.lease, claim.hold) for each in batch.leased]
-            )
+        self._here.keeper.claimed(claim, batch.leased)
         self._here.tidy()
         if self._here.died:
             batch = Batch(batch.leased, (*self._here.died, *batch.died))
@@ -133,7 +119,7 @@ class PostgresA2ADeliveryStore:
 
     async def begin(self) -> Transaction:
         """A transaction on a connection of its own."""
-        return await lending.begin(self._here, self._note)
+        return await lending.begin(self._here)
 
     async def put_within(self, connection: Any, turn: Turn) -> Verdict:
         """Take the turn in the transaction that is open on the caller's connection."""

@@ -7,7 +7,8 @@ CREATE FUNCTION clock(at float8) RETURNS float8 LANGUAGE sql VOLATILE AS $$
     SELECT coalesce(at, extract(epoch FROM clock_timestamp())::float8)
 $$;
 
--- Add to a mailbox's tally: to a slot that is free, or to a new one.
+-- Add to a mailbox's tally: to a slot that is free, or to a new one. Its number is drawn by lot: the
+-- next in line may be one that an open transaction has made, which would be waited for.
 CREATE FUNCTION count_open(here int, box text, step bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     LOOP
@@ -15,8 +16,7 @@ BEGIN
             SELECT slot FROM tally WHERE space = here AND mailbox = box
             ORDER BY slot LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED);
         EXIT WHEN FOUND;
-        INSERT INTO tally SELECT here, box, coalesce(max(slot), -1) + 1, step
-            FROM tally WHERE space = here AND mailbox = box ON CONFLICT DO NOTHING;
+        INSERT INTO tally VALUES (here, box, 1000000000 * random(), step) ON CONFLICT DO NOTHING;
         EXIT WHEN FOUND;
     END LOOP;
 END $$;

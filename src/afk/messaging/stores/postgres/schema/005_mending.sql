@@ -20,7 +20,7 @@ $$;
 -- Create the mailbox, or answer as it was created. What is still leased since it was last
 -- registered comes back to it.
 CREATE FUNCTION bind(at float8, here int, called text, in_order boolean, room bigint, size bigint)
-RETURNS SETOF mailbox LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+RETURNS SETOF mailbox LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '100ms' AS $$
 BEGIN
     RETURN QUERY SELECT * FROM mailbox WHERE space = here AND name = called;
     IF FOUND THEN RETURN; END IF;
@@ -37,7 +37,8 @@ END $$;
 
 -- Refuse new mail, then bury what waits; what is leased is buried when it comes back.
 CREATE FUNCTION unbind(at float8, here int, called text, OUT died text[], OUT ready text[])
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
+SET lock_timeout = '100ms' AS $$
 DECLARE
     chosen bigint[];
 BEGIN
@@ -63,7 +64,8 @@ END $$;
 -- Change these messages; digests: of those whose bodies are discarded. changed: their ids.
 CREATE FUNCTION amend(at float8, here int, verb text, ids text[], agent text, digests bytea[],
     OUT changed text[], OUT died text[], OUT ready text[])
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
+SET lock_timeout = '100ms' AS $$
 DECLARE
     row record;
 BEGIN
@@ -123,24 +125,25 @@ BEGIN
     RETURN true;
 END $$;
 
--- Extend held leases; the ids of those that are not held any more.
+-- Extend held leases; the ids of those that are not held any more. What somebody's transaction is
+-- settling or answering is passed over: the others cannot wait for that.
 CREATE FUNCTION renew(at float8, here int, ids text[], fences bigint[], seconds float8[])
 RETURNS text[] LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
-    kept text[] := '{}';
     held record;
 BEGIN
     at := clock(at);
-    FOR held IN SELECT seq, id, lease, renew.seconds[array_position(ids, id)] AS seconds FROM delivery d
+    FOR held IN SELECT seq, lease, renew.seconds[array_position(ids, id)] AS seconds FROM delivery d
             WHERE space = here AND id = ANY(ids) AND fence = fences[array_position(ids, id)]
-                AND state = 2 FOR UPDATE LOOP
-        kept := kept || held.id::text;
+                AND state = 2 FOR UPDATE SKIP LOCKED LOOP
         IF held.lease < at + held.seconds THEN  -- else its holder has extended it further
             PERFORM extend(at, here, held.seq, held.seconds);
         END IF;
     END LOOP;
-    RETURN ARRAY(SELECT id FROM unnest(ids) id WHERE NOT id = ANY(kept));
+    RETURN ARRAY(SELECT r.id FROM unnest(ids, fences) AS r(id, fence) WHERE NOT EXISTS (
+        SELECT FROM delivery d WHERE d.space = here AND d.id = r.id AND d.fence = r.fence
+            AND d.state = 2));
 END $$;
 
 -- Let go of what history and retention no longer cover, `most` rows at most; how many that were.
