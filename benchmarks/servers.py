@@ -1,7 +1,7 @@
-"""Servers to measure on: one for each job, in a folder that goes with it, as durable as it is sold.
+"""Servers to measure on: one for each job, in a folder that goes with it.
 
-Redis writes to disk before it answers. PostgreSQL is as it is shipped. NATS syncs its files every
-two minutes, which is its default, or, when asked for, before it answers.
+Redis writes to disk before it answers, and so does PostgreSQL, which is as it is shipped. NATS
+syncs its files every two minutes, which is its default, or, when asked for, before it answers.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from asyncpg import Connection, Pool, connect, create_pool
 
 CONNECTIONS = 20
 """At most: more of them make the server slower than the queue for one does."""
+FEW_CONNECTIONS = 5
+"""The same for those whose every insert notifies, in turns: PgQueuer's default for a pool."""
 
 
 async def _keep(connection: Connection) -> None:
@@ -16,9 +18,9 @@ async def _keep(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def pool(url: str, connections: int) -> AsyncIterator[Pool]:
+async def pool(url: str, connections: int, most: int = CONNECTIONS) -> AsyncIterator[Pool]:
     """So many, or as many as are good, all open; a release costs no round trip."""
-    size = min(connections, CONNECTIONS)
+    size = min(connections, most)
     async with create_pool(url, min_size=size, max_size=size, reset=_keep) as opened:
         yield opened
 

@@ -21,7 +21,7 @@ from pgqueuer.queries import Queries
 
 from ..buses import payload, place
 from ..runner import Answer
-from .over_postgres import connection, pool
+from .over_postgres import FEW_CONNECTIONS, connection, pool
 
 _NAME = "receiver"
 
@@ -69,7 +69,7 @@ async def _started(
     store: str, count: int, connections: int
 ) -> AsyncIterator[tuple[Queries, _Receiver]]:
     with place(store) as url:
-        async with connection(url) as own, pool(url, connections) as opened:
+        async with connection(url) as own, pool(url, connections, FEW_CONNECTIONS) as opened:
             queries = Queries.from_asyncpg_pool(opened)
             await queries.install()
             await queries.optimize_autovacuum()

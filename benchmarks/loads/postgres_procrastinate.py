@@ -18,14 +18,14 @@ from procrastinate import App, PsycopgConnector
 
 from ..buses import payload, place
 from ..runner import Answer
-from .over_postgres import CONNECTIONS
+from .over_postgres import FEW_CONNECTIONS
 
 _QUEUE = "receiver"
 
 
 @asynccontextmanager
 async def _opened(store: str, connections: int) -> AsyncIterator[App]:
-    size = min(connections, CONNECTIONS)
+    size = min(connections, FEW_CONNECTIONS)
     with place(store) as url:
         connector = PsycopgConnector(conninfo=url, min_size=size, max_size=size)
         async with App(connector=connector).open_async() as app:

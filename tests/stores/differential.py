@@ -171,9 +171,6 @@ async def differ(one: Made, other: Made, seed: int, calls: int = 120) -> None:
             if verb == "wait":
                 clock.advance(*args)
                 continue
-            if verb == "claim" and args[0].mailbox not in (await stores[0].agents()).boxes:
-                # Whether time passes in a call that fails is the store's own affair.
-                args = (replace(args[0], limit=0),)
             answers = [comparable(await played(store, verb, args)) for store in stores]
             assert answers[0] == answers[1], f"{answers[0]}\n{answers[1]}\n{where}"
             player.learn(answers[0])

@@ -72,13 +72,15 @@ async def leader_of(namespace: str, cluster: NATSCluster) -> NATS:
 @pytest.mark.parametrize("which", ["the stream's leader", "the client's"])
 async def test_the_loss_of_a_node_loses_nothing(cluster: NATSCluster, which: str) -> None:
     namespace = space()
-    senders, consumers = bus_at(cluster.url, namespace), bus_at(cluster.url, namespace)
-    url = f"{cluster.url}?namespace={namespace}"
+    senders, consumers = (  # it may take the servers some ten seconds to choose another leader
+        bus_at(cluster.url, namespace, patience=25.0) for _ in range(2)
+    )
+    url = f"{cluster.url}?namespace={namespace}&patience=25"
     async with (
         senders,
         consumers,
         same_state(senders, consumers),
-        traffic(senders, consumers, consumer_url=url, lease=20.0) as seen,
+        traffic(senders, consumers, consumer_url=url, lease=30.0) as seen,
     ):
         await more(seen.accepted)
         node = {
@@ -86,7 +88,7 @@ async def test_the_loss_of_a_node_loses_nothing(cluster: NATSCluster, which: str
             "the client's": connected_to(senders, cluster),
         }[which]
         node.kill()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(25):
             await more(seen.accepted)
             await more(seen.handled)
         await asyncio.to_thread(node.start)
@@ -100,16 +102,16 @@ async def test_the_loss_of_a_node_loses_nothing(cluster: NATSCluster, which: str
 async def test_who_waits_hears_when_a_node_is_gone(cluster: NATSCluster) -> None:
     namespace = space()
     async with (
-        bus_at(cluster.url, namespace) as bus,
-        bus_at(cluster.url, namespace) as other,
+        bus_at(cluster.url, namespace, patience=25.0) as bus,
+        bus_at(cluster.url, namespace, patience=25.0) as other,
     ):
         mailbox, sender = await bus.register("a"), await other.register("b")
         waiting = asyncio.create_task(mailbox.receive(timeout=60))
         await asyncio.sleep(0.1)
         node = cluster.leader()
         node.kill()
-        await within(12, sender.send("a", "hello"))
-        message = await within(15, waiting)
+        await within(25, sender.send("a", "hello"))
+        message = await within(25, waiting)
         assert message.content == "hello"
         await asyncio.to_thread(node.start)
     await asyncio.to_thread(cluster.until_ok)

@@ -564,6 +564,7 @@ async def test_a_bus_closed_while_its_server_is_gone_leaves_nothing(server: NATS
     delivery = await claimed(holder)
     await delivery.hold(60)
     getattr(server, how)()
+    await asyncio.sleep(0.2)  # until all its threads stand still
     sending = asyncio.create_task(holder.send("b", 2))
     looking = asyncio.create_task(other.stats())
     await asyncio.sleep(0.2)

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
@@ -23,9 +24,10 @@ from afk.messaging import (
     UsageError,
     connect,
 )
+from afk.messaging.store import OutboxStore, Send, Turn
 from afk.messaging.testing.expect import raises
 from afk.messaging.testing.servers import Postgres
-from afk.messaging.testing.steps import claimed, contents
+from afk.messaging.testing.steps import claimed, contents, until
 
 
 @pytest.fixture
@@ -50,6 +52,20 @@ async def conn(url: str) -> AsyncIterator[Any]:
 
 def letter(content: Any, to: str = "bob") -> AgentMessage:
     return AgentMessage("ann", to, content)
+
+
+def envelope() -> InternalA2AEnvelope:
+    return InternalA2AEnvelope(
+        message_type="event",
+        run_id="r",
+        thread_id="t",
+        conversation_id="c",
+        correlation_id="x",
+        idempotency_key=uuid.uuid4().hex,
+        source_agent="ann",
+        target_agent="bob",
+        payload={"n": 1},
+    )
 
 
 async def mailbox(bus: MessageBus) -> Any:
@@ -79,11 +95,12 @@ async def test_it_never_was_when_rolled_back(bus: MessageBus, conn: Any) -> None
     assert await contents(await mailbox(bus)) == ["never"]
 
 
-async def test_the_commit_wakes_who_waits(bus: MessageBus, conn: Any, url: str) -> None:
+@pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
+async def test_the_commit_wakes_who_waits(bus: MessageBus, conn: Any, url: str, here: bool) -> None:
     """In this process, and over another bus as in another process."""
     namespace = bus._core.store._here._namespace  # type: ignore[attr-defined]
     async with connect(f"{url}?namespace={namespace}") as other:
-        bob = await other.register("bob")
+        bob = await (bus if here else other).register("bob")
         waiting = asyncio.create_task(bob.receive(timeout=20))
         await asyncio.sleep(0.5)
         async with conn.transaction():
@@ -145,21 +162,72 @@ async def test_a_long_one_keeps_nobody_waiting(bus: MessageBus, conn: Any) -> No
     assert await contents(bob) == ["slow"]
 
 
+async def test_several_long_ones_keep_nobody_waiting(bus: MessageBus, url: str) -> None:
+    """Nor each other: that all count what the mailbox holds is in nobody's way."""
+    bob = await mailbox(bus)
+    async with AsyncExitStack() as open_ones:
+        for number in range(4):
+            connection = await asyncpg.connect(url)
+            open_ones.push_async_callback(connection.close)
+            await open_ones.enter_async_context(connection.transaction())
+            async with asyncio.timeout(5):
+                await bus.deliver(letter(number), connection=connection)
+                await bus.deliver(letter(f"beside {number}"))
+        assert await contents(bob) == [f"beside {number}" for number in range(4)]
+    assert await contents(bob) == [0, 1, 2, 3]
+
+
+async def test_what_waits_for_one_holds_up_nobody_else(bus: MessageBus, conn: Any) -> None:
+    """Another send under its key, and the end of the mailbox it sends to."""
+    cy = await bus.register("cy")
+    message = letter("held")
+    async with conn.transaction():
+        await bus.deliver(message, connection=conn)
+        same = asyncio.create_task(bus.deliver(message))
+        ending = asyncio.create_task(bus.unregister("bob"))
+        await asyncio.sleep(0.3)
+        for number in range(20):
+            await cy.send("cy", number)
+        assert await contents(cy) == list(range(20))
+        assert not same.done()
+        assert not ending.done()
+    assert (await same).duplicate
+    await ending
+    assert [letter.reason for letter in await bus.dead_letters()] == ["unregistered"]
+
+
+async def test_a_delayed_one_is_heard_of_in_time(bus: MessageBus, conn: Any) -> None:
+    """Of the port; by who waits already, and would look for mail later than that."""
+    bob = await mailbox(bus)
+    delivery = asyncio.create_task(bob.claim(timeout=20))
+    await asyncio.sleep(1.0)
+    send = Send(body=b"{}", id=uuid.uuid4().hex, mailbox="bob", sender="ann", delay=0.5)
+    store = bus._core.store
+    assert isinstance(store, OutboxStore)
+    async with conn.transaction():
+        await store.put_within(conn, Turn(sends=(send,)))
+
+    async def came() -> bool:
+        return bool(await bus.dead_letters())  # its body is no message
+
+    await until(came, "it is heard of", 1.5)
+    delivery.cancel()
+
+
+@pytest.mark.parametrize("level", ["repeatable_read", "serializable"])
+async def test_a_transaction_that_sees_the_past(bus: MessageBus, conn: Any, level: str) -> None:
+    """In it a thread's order, say, could not be kept: refused, with what to do."""
+    async with conn.transaction(isolation=level):
+        with pytest.raises(UsageError, match="isolation='read_committed'"):
+            await bus.deliver(letter("x"), connection=conn)
+        assert await conn.fetchval("SELECT 1") == 1
+    assert await contents(await mailbox(bus)) == []
+
+
 async def test_envelopes_too(bus: MessageBus, conn: Any) -> None:
     protocol = InternalA2AProtocol(bus)
-    envelope = InternalA2AEnvelope(
-        message_type="event",
-        run_id="r",
-        thread_id="t",
-        conversation_id="c",
-        correlation_id="x",
-        idempotency_key=uuid.uuid4().hex,
-        source_agent="ann",
-        target_agent="bob",
-        payload={"n": 1},
-    )
     async with conn.transaction():
-        await protocol.send(envelope, connection=conn)
+        await protocol.send(envelope(), connection=conn)
     assert await contents(await mailbox(bus)) == [{"n": 1}]
 
 
@@ -170,10 +238,13 @@ async def test_a_pools_connection(bus: MessageBus, url: str) -> None:
         assert await contents(await mailbox(bus)) == ["pooled"]
 
 
-async def test_what_is_no_open_transaction(bus: MessageBus, conn: Any) -> None:
+async def test_what_is_no_open_transaction(bus: MessageBus, conn: Any, url: str) -> None:
     """Said before anything is sent, with what to do."""
-    with pytest.raises(UsageError, match="no transaction is open"):
-        await bus.deliver(letter("x"), connection=conn)
+    closed = await asyncpg.connect(url)
+    await closed.close()
+    for connection in (conn, closed):
+        with pytest.raises(UsageError, match="no transaction is open"):
+            await bus.deliver(letter("x"), connection=connection)
     with sqlite3.connect(":memory:") as wrong, pytest.raises(UsageError, match="asyncpg"):
         await bus.deliver(letter("x"), connection=wrong)
     wrong.close()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
-import asyncpg
 import pytest
 
 from afk.messaging import (
@@ -19,19 +18,28 @@ from afk.messaging import (
     AgentMessage,
     Delivery,
     MessageBus,
-    PostgresA2ADeliveryStore,
     StoreError,
     connect,
 )
+from afk.messaging.store import Query
+from afk.messaging.testing.processes import Process, run, say
 from afk.messaging.testing.servers import Postgres, find
 from afk.messaging.testing.steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server that these tests may damage, and nobody else uses."""
+    with Postgres(find("postgres"), tmp_path_factory.mktemp("server")) as one:
+        yield one
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Postgres]:
-    """A server that the test may damage."""
-    with Postgres(find("postgres"), tmp_path / "server") as server:
-        yield server
+def server(one: Postgres) -> Postgres:
+    """The same, at work, whatever the last test left."""
+    if not one.running:
+        one.start()
+    return one
 
 
 def url_of(server: Postgres, **options: object) -> str:
@@ -57,6 +65,33 @@ async def send_until_sent(mailbox: AgentMailbox, to: str, content: Any, key: str
         failures += 1
         await asyncio.sleep(0.01)
     return failures
+
+
+async def consumer(bus: MessageBus) -> None:
+    """In another process: says what it handles."""
+    mailbox = await bus.register("bob")
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        say(delivery.message.content)
+
+    await mailbox.serve(handler, retry=AT_ONCE, lease=1.0, concurrency=4)
+
+
+@asynccontextmanager
+async def elsewhere(url: str, handled: list[str]) -> AsyncIterator[None]:
+    """A consumer in another process; what it handles is added."""
+
+    async def hear(process: Process) -> None:
+        while True:
+            handled.append(await process.line())
+
+    place: Any = SimpleNamespace(url=url)
+    async with run(place, consumer) as process:
+        hearing = asyncio.create_task(hear(process))
+        yield
+        assert not hearing.done(), "it has ended, or is silent"
+        hearing.cancel()
+        await asyncio.wait([hearing])
 
 
 @asynccontextmanager
@@ -92,6 +127,12 @@ async def traffic(
         await until(lambda: set(accepted) <= set(handled), "all is handled")
 
 
+async def more(things: list[Any], number: int) -> None:
+    """Wait until there are so many more of them."""
+    enough = len(things) + number
+    await until(lambda: len(things) >= enough, f"{number} more")
+
+
 async def terminate(server: Postgres, which: str = "true") -> int:
     """End the sessions of others, as an administrator does; how many."""
     answer = await asyncio.to_thread(
@@ -106,20 +147,22 @@ async def terminate(server: Postgres, which: str = "true") -> int:
 
 
 async def test_a_killed_server_loses_nothing_accepted(server: Postgres) -> None:
-    """kill -9 of the server under load, twice: what was accepted is there, and handled."""
+    """kill -9 of the server under load, twice: what was accepted is there, and handled; consumers
+    here and in another process go on."""
     url = url_of(server, patience=20)
+    there: list[str] = []
     async with connect(url) as senders, connect(url) as consumers:
-        async with traffic(senders, consumers) as (accepted, _, failures):
-            for _ in range(2):
-                count = len(accepted)
-                await until(lambda count=count: len(accepted) > count + 20, "some are sent")
-                await asyncio.to_thread(server.kill)
-                await asyncio.to_thread(server.start)
-            count = len(accepted)
-            await until(lambda: len(accepted) > count + 20, "it goes on")
+        async with traffic(senders, consumers) as (accepted, here, failures):
+            async with elsewhere(url, there):
+                for _ in range(2):
+                    await asyncio.gather(more(here, 5), more(there, 5))
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.to_thread(server.start)
+                await asyncio.gather(more(here, 5), more(there, 5))
+            here.extend(there)  # what it had in its hands comes again
         assert sum(failures) <= 4  # what was under way; what was not sent waited
-        states = {row.state for row in await consumers.messages(agent="bob")}
-        assert states <= {"done"}
+        rows = await consumers._core.store.browse(Query(mailbox="bob"))
+        assert [row.state for row in rows] == ["done"] * len(accepted)
 
 
 async def test_a_server_that_stays_away_is_said(server: Postgres) -> None:
@@ -140,19 +183,40 @@ async def test_a_server_that_stays_away_is_said(server: Postgres) -> None:
 
 
 async def test_a_frozen_server_is_given_up(server: Postgres) -> None:
-    """A server that does not answer: StoreError, outcome unknown; it goes on when that does."""
+    """A server that does not answer: StoreError, outcome unknown; it goes on when that does, and a
+    bus can be closed meanwhile."""
     async with connect(url_of(server, patience=0.5)) as bus:
         ada = await bus.register("ada")
         await ada.send("ada", 0)
+        closing = connect(url_of(server))
+        waiting = asyncio.create_task((await closing.register("cy")).receive(timeout=PATIENCE))
+        await asyncio.sleep(0.5)
         server.pause()
         try:
             error = await failure_of(ada.send("ada", 1, idempotency_key="k"))
+            async with asyncio.timeout(10):
+                await closing.aclose()
         finally:
             server.resume()
+        waiting.cancel()
         assert error is not None
         assert "outcome is unknown" in str(error)
         await send_until_sent(ada, "ada", 1, "k")
         assert await contents(ada) == [0, 1]
+
+
+async def test_a_server_that_hesitates_is_waited_for(server: Postgres) -> None:
+    """Frozen for less than the patience: nothing fails, and nothing comes twice."""
+    url = url_of(server)
+    async with connect(url) as senders, connect(url) as consumers:
+        async with traffic(senders, consumers) as (accepted, handled, failures):
+            for _ in range(2):
+                await more(accepted, 5)
+                server.pause()
+                await asyncio.sleep(0.6)  # of a lease of a second
+                server.resume()
+        assert not sum(failures)
+        assert sorted(handled) == sorted(accepted)
 
 
 async def test_an_emptied_database_is_refused(server: Postgres) -> None:
@@ -178,8 +242,7 @@ async def test_terminated_connections_are_made_anew(server: Postgres) -> None:
     async with connect(url) as senders, connect(url) as consumers:
         async with traffic(senders, consumers) as (accepted, _, _):
             for _ in range(5):
-                count = len(accepted)
-                await until(lambda count=count: len(accepted) > count + 5, "some are sent")
+                await more(accepted, 5)
                 await terminate(server)
         cy, don = await senders.register("cy"), await consumers.register("don")
         waiting = asyncio.create_task(don.receive(timeout=PATIENCE))
@@ -189,6 +252,29 @@ async def test_terminated_connections_are_made_anew(server: Postgres) -> None:
         message = await waiting
         assert message is not None
         assert time.monotonic() - begin < 1.0
+
+
+async def test_what_only_looks_is_asked_again(server: Postgres) -> None:
+    """Over connections that are ended under it: no call fails that changes nothing."""
+    async with connect(url_of(server)) as bus:
+        ada = await bus.register("ada")
+        await ada.send("ada", "here")
+        looks: list[Callable[[], Awaitable[Any]]] = [
+            *(bus.agents, bus.stats, bus.messages, ada.peek, ada.message_count),
+            partial(bus.register, "ada"),
+        ]
+
+        async def look(number: int) -> None:
+            while not ended.is_set():
+                assert await looks[number % len(looks)]()
+
+        ended = asyncio.Event()
+        looking = [asyncio.create_task(look(number)) for number in range(12)]
+        for _ in range(4):
+            await asyncio.sleep(0.2)
+            await terminate(server)
+        ended.set()
+        await asyncio.gather(*looking)
 
 
 async def test_a_lost_listener_costs_latency_only(server: Postgres) -> None:
@@ -216,83 +302,3 @@ async def test_a_blocked_loop_keeps_its_lease(server: Postgres) -> None:
             await terminate(server, "query ILIKE '%renew%'")
             time.sleep(1.5)  # noqa: ASYNC251
             assert await rival.claim(0) is None
-
-
-# -- each other's way --------------------------------------------------------------------
-
-
-async def test_transactions_in_each_others_way_are_tried_again(server: Postgres) -> None:
-    """Keys stored in opposite orders by several processes, and a user's locks: every send is
-    stored once, and none fails."""
-    url = url_of(server)
-    buses = [connect(url) for _ in range(4)]
-    try:
-        pens = [await bus.register("pen") for bus in buses]
-        keys = [f"k{number}" for number in range(200)]
-
-        async def send_all(pen: AgentMailbox, order: list[str]) -> None:
-            await asyncio.gather(*[pen.send("pen", key, idempotency_key=key) for key in order])
-
-        for _ in range(3):
-            orders = [random.sample(keys, len(keys)) for _ in pens]
-            await asyncio.gather(*[send_all(*each) for each in zip(pens, orders, strict=True)])
-        assert sorted(await contents(pens[0])) == sorted(keys)
-    finally:
-        for bus in buses:
-            await bus.aclose()
-
-
-async def test_a_long_transaction_holds_up_nobody_else(server: Postgres) -> None:
-    """A user's open transaction holds a key: who sends under that key waits, the others do not."""
-    connection = await asyncpg.connect(server.url)
-    async with connect(url_of(server)) as bus:
-        ada = await bus.register("ada")
-        message = AgentMessage("ada", "ada", "held")
-        transaction = connection.transaction()
-        await transaction.start()
-        await bus.deliver(message, connection=connection)
-        same = asyncio.create_task(bus.deliver(message))
-        await asyncio.sleep(0.1)
-        for number in range(5):
-            await ada.send("ada", number)
-        assert not same.done()
-        assert await contents(ada) == [0, 1, 2, 3, 4]
-        await transaction.commit()
-        assert (await same).duplicate
-        assert await contents(ada) == ["held"]
-    await connection.close()
-
-
-# -- cancelled ---------------------------------------------------------------------------
-
-
-async def test_cancelled_transactions_leave_no_bad_connection(server: Postgres) -> None:
-    """Cancelled at random moments: effect and ack are both there or neither; no session is left
-    in a transaction."""
-    store = PostgresA2ADeliveryStore(server.url, namespace=uuid.uuid4().hex)
-    await asyncio.to_thread(server.psql, "CREATE TABLE effects (n int)")
-    done: set[int] = set()
-    async with MessageBus(store, retry=AT_ONCE) as bus:
-        bob = await bus.register("bob")
-
-        async def turn(delivery: Delivery[AgentMessage]) -> None:
-            async with delivery.transaction() as connection:
-                await connection.execute(
-                    "INSERT INTO effects VALUES ($1)", delivery.message.content
-                )
-
-        for number in range(60):
-            await bob.send("bob", number)
-            delivery = await claimed(bob, PATIENCE)
-            task = asyncio.create_task(turn(delivery))
-            await asyncio.sleep(random.random() * 0.01)
-            task.cancel()
-            await asyncio.wait([task])
-            if await bus.status(delivery.message.id) == "done":
-                done.add(number)
-            else:
-                await (await bob.resume(delivery.token)).reject()
-        idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
-        assert await asyncio.to_thread(server.psql, idle) == "0"
-    rows = (await asyncio.to_thread(server.psql, "SELECT n FROM effects ORDER BY n")).split()
-    assert [int(row) for row in rows] == sorted(done)

@@ -12,7 +12,8 @@ from .timers import Timers
 class Course:
     """Mailboxes, the messages in them, and what time does to these.
 
-    news: topics that those who wait should hear of, until someone takes them.
+    news: topics that those who wait should hear of, until someone takes them. untold: who died and
+    was in no answer yet.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,7 @@ class Course:
         self.books = Books()
         self.due = Timers()
         self.expiry = Timers()
-        self._died: list[str] = []
+        self.untold: list[str] = []
 
     def pass_time(self, now: float, spare: Entry | None = None) -> None:
         """Bring about what only time does: leases end, delays are over, ttls run out.
@@ -117,11 +118,11 @@ class Course:
     def _end(self, row: Entry, now: float) -> None:
         self.news.append(FATE + row.id)
         if row.state == "dead":
-            self._died.append(row.id)
+            self.untold.append(row.id)
         self.books.end(row, now)
 
     def _obituaries(self) -> tuple[str, ...]:
-        if not self._died:
+        if not self.untold:
             return ()
-        died, self._died = tuple(self._died), []
+        died, self.untold = tuple(self.untold), []
         return died

@@ -25,12 +25,14 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class _Head(Struct, array_like=True):
-    """What is not in the rows. boxes: with the time each was last claimed from."""
+    """What is not in the rows. boxes: with the time each was last claimed from; died: whom the next
+    answer tells of."""
 
     version: int
     accepted: int
     ended: int
     boxes: list[tuple[Box, float | None]]
+    died: list[str]
 
 
 _heads = msgspec.msgpack.Decoder(_Head)
@@ -40,7 +42,7 @@ _rows = msgspec.msgpack.Decoder(list[list[Any]])
 def pages(ledger: Ledger) -> Iterator[bytes]:
     """The ledger, which must not change meanwhile; equal ledgers give equal bytes."""
     boxes = [(shelf.box, shelf.last_seen) for shelf in ledger.shelves.values()]
-    yield _pack(_Head(ledger.version, ledger.accepted, ledger.books.ended, boxes))
+    yield _pack(_Head(ledger.version, ledger.accepted, ledger.books.ended, boxes, ledger.untold))
     page: list[Raw] = []
     size = 0
     for row in ledger.books.rows.values():
@@ -59,6 +61,7 @@ def load(image: Iterable[bytes]) -> Ledger:
     ledger = Ledger()
     start = _heads.decode(head)
     ledger.version, ledger.accepted, ledger.books.ended = start.version, start.accepted, start.ended
+    ledger.untold = start.died
     for box, seen in start.boxes:
         shelf = ledger.shelves[box.name] = Shelf(box)
         shelf.last_seen = seen

@@ -138,12 +138,12 @@ class Ledger(Course):
 
     def claim(self, claim: Claim, now: float) -> Batch:
         """Let time pass, then lease the first ready messages."""
-        self.pass_time(now)
-        if claim.limit == 0:
-            return Batch((), self._obituaries())
         shelf = self.shelves.get(claim.mailbox)
-        if shelf is None:
+        if claim.limit and shelf is None:  # before anything is changed
             raise UnknownAgentError(claim.mailbox)
+        self.pass_time(now)
+        if claim.limit == 0 or shelf is None:
+            return Batch((), self._obituaries())
         shelf.last_seen = now
         leased: list[Leased] = []
         while len(leased) < claim.limit and (row := shelf.pop()) is not None:

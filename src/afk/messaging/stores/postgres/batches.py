@@ -43,7 +43,9 @@ class News(Protocol):
 class Batch(Protocol):
     """Operations, or parts of them, that are one call."""
 
-    repeatable: bool
+    @property
+    def repeatable(self) -> bool:
+        """Whether asking twice does no harm."""
 
     def operations(self) -> Iterable[Operation]:
         """Whose it is."""
@@ -93,8 +95,6 @@ class Single:
 class Step:
     """Plain acks, plain sends, and a claim."""
 
-    repeatable = False
-
     def __init__(self) -> None:
         self._acks: dict[str, Piece] = {}
         self._sends: dict[str, tuple[Piece, Send]] = {}
@@ -123,6 +123,12 @@ class Step:
             return False
         self._take = take
         return True
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it lets time pass, and no more."""
+        claims = self._take is not None and self._take.claim.limit > 0
+        return not (self._acks or self._sends or claims)
 
     def operations(self) -> Iterable[Operation]:
         """All that take part."""

@@ -27,7 +27,7 @@ LOOK_SECONDS, LISTENING_SECONDS = 0.5, 3.0
 PAUSE = 0.01
 """Seconds between notifications of this process, and between looks, at least."""
 LAST_SECONDS = 1.0
-"""For what is still to be told at the end."""
+"""For what is still to be said at the end."""
 LONGEST = 7900
 """Bytes of a notification; what does not fit is not named."""
 AT_ONCE = 16
@@ -99,7 +99,7 @@ class Ears:
         if self._untold:
             with contextlib.suppress(MessagingError, TimeoutError):
                 async with asyncio.timeout(LAST_SECONDS):
-                    await self._tell(*self.notification(self._untold))
+                    await self._tell(*self._notification(self._untold, self._me))
 
     def topics(self, topics: list[str]) -> None:
         """This process brought news of these: who waits here looks, and others are told."""
@@ -204,7 +204,9 @@ class Ears:
         finally:
             if not session.lost():
                 connection.remove_termination_listener(self._ended)
-                await connection.remove_listener(self._channel, self._heard)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LAST_SECONDS):
+                        await connection.remove_listener(self._channel, self._heard)
 
     def _ended(self, _: Any) -> None:
         self._gone.set()
@@ -213,11 +215,12 @@ class Ears:
         sender, *topics = payload.split("\n")
         if sender == self._me:
             return
-        if EVERYTHING in topics:
-            self.expect(0.0)
         for line in topics:
             topic, _, times = line.partition("\t")
-            self._ring(topic, int(times or 1))
+            if topic == EVERYTHING:
+                self.expect(0.0)
+            else:
+                self._ring(topic, int(times or 1))
 
     def _ring(self, topic: str, times: int) -> None:
         for _ in range(min(times, self._bells.count(topic), AT_ONCE)):
@@ -225,11 +228,19 @@ class Ears:
 
     # -- telling others ------------------------------------------------------------------
 
-    def notification(self, topics: Counter[str]) -> tuple[str, str]:
+    def word(self, topics: list[str], due: list[float]) -> tuple[str, str] | None:
+        """What the caller's transaction is to notify of, a channel and a payload, if anything: of
+        topics with news, and something due in so many seconds. This process hears it too."""
+        news = Counter(topics)
+        if any(seconds < LISTENING_SECONDS for seconds in due):
+            news[EVERYTHING] = 1
+        return self._notification(news, "") if news else None
+
+    def _notification(self, topics: Counter[str], sender: str) -> tuple[str, str]:
         """A channel and a payload; of more than fits nothing is named."""
         lines = [topic if times == 1 else f"{topic}\t{times}" for topic, times in topics.items()]
-        text = "\n".join([self._me, *lines])
-        return self._channel, text if len(text) <= LONGEST else f"{self._me}\n{EVERYTHING}"
+        text = "\n".join([sender, *lines])
+        return self._channel, text if len(text) <= LONGEST else f"{sender}\n{EVERYTHING}"
 
     def _say(self, topics: list[str]) -> None:
         """At once, or with what else there is by the end of the pause."""
@@ -242,7 +253,7 @@ class Ears:
             topics, began = self._untold, self._loop.time()
             self._untold = Counter()
             try:
-                await self._tell(*self.notification(topics))
+                await self._tell(*self._notification(topics, self._me))
             except asyncio.CancelledError:
                 self._untold += topics
                 raise

@@ -59,9 +59,19 @@ def ends_connection(error: BaseException) -> bool:
     return ended or not isinstance(error, asyncpg.PostgresError)
 
 
+def unsent(error: BaseException) -> str | None:
+    """Why nothing was sent, if the driver saw that the connection is of no use any more."""
+    if isinstance(error, asyncpg.DataError):  # of what was to be sent
+        return None
+    closed = isinstance(error, asyncpg.InterfaceError)
+    # Closed by the server, which has said so, and no more: the driver waits for the rest.
+    closing = isinstance(error, asyncpg.InternalClientError) and "switch to state" in str(error)
+    return "the connection was lost" if closed or closing else None
+
+
 def is_unknown(error: BaseException) -> bool:
     """Whether what was under way may have been done, or not."""
-    return ends_connection(error) and passing(error) is None
+    return ends_connection(error) and not (passing(error) or unsent(error))
 
 
 def refusal(place: str, error: BaseException) -> StoreError:

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import os
 import random
+from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Container
+from operator import itemgetter
 from typing import Any
 
 from ...errors import ConfigurationError, StoreError, UsageError
@@ -26,6 +28,8 @@ from .session import Call, Session
 
 BACKOFF = RetryPolicy(base=0.05, cap=1.0, jitter="none")
 CLOSING_SECONDS = 2.0
+PAUSE = 0.02
+"""Seconds before what was in another transaction's way is asked again, at least."""
 
 
 class Lane:
@@ -55,7 +59,7 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._outbox: deque[Operation] = deque()
         self._round: deque[Batch] = deque()
-        self._put_off = False
+        self._later: list[tuple[float, Batch]] = []
         self._pending: dict[Operation, None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -222,16 +226,25 @@ class Lane:
     async def _serve(self) -> None:
         """Answer what is asked until the connection is lost."""
         while not self._session.lost():
-            if not self._round or self._put_off:
-                if not (self._outbox or self._round):
-                    self._wake.clear()
-                    await self._wake.wait()
+            if self._later and self._later[0][0] <= self._loop.time():
+                self._round.appendleft(self._later.pop(0)[1])
+            if self._round:
+                if not await self._send(self._round.popleft()):
+                    return
+            elif self._outbox:
                 waiting, self._outbox = self._outbox, deque()
                 alive = [each for each in waiting if not self._is_over(each)]
-                self._round.extendleft(reversed(gather(alive, self.ordered)))
-                self._put_off = False
-            elif not await self._send(self._round.popleft()):
-                return
+                self._round.extend(gather(alive, self.ordered))
+            else:
+                await self._until_asked()
+
+    async def _until_asked(self) -> None:
+        """Or until it is time for what was put off."""
+        wait = self._later[0][0] - self._loop.time() if self._later else None
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
 
     def _is_over(self, operation: Operation) -> bool:
         if operation.future.done():
@@ -247,9 +260,8 @@ class Lane:
         for operation in operations:
             operation.sent = True
         call = batch.call(self._held)
-        call.args = (*self._head(), *call.args)
         try:
-            rows = await self._session.ask(call)
+            rows = await self._session.ask(Call(call.name, *self._head(), *call.args))
         except faults.DRIVER as error:
             return await self._failed(batch, operations, error)
         self._failures = 0
@@ -267,21 +279,17 @@ class Lane:
     ) -> bool:
         """Ask again, ask one by one, or tell them; False if the connection is of no use."""
         ended = faults.ends_connection(error)
-        why = faults.passing(error)
+        why = faults.passing(error) or faults.unsent(error)
         parts = batch.parts()
-        if ended and (batch.repeatable or why is not None):
+        if ended and why is not None:
             self._again([batch], operations)
         elif ended:
-            for operation in operations:
-                text = f"{self._shown} was lost ({error}); the outcome is unknown"
-                self._fail(operation, text)
+            self._lost(parts, error)
         elif len(parts) > 1:  # only the guilty one pays
             self._again(parts, operations)
         elif why is not None:
-            # Nobody behind it is held up by what somebody's long transaction holds.
             self._again([], operations)
-            self._round.append(batch)
-            self._put_off = True
+            self._put_off(batch, operations)
         else:
             for operation in operations:
                 operation.fail(faults.refusal(self._shown, error))
@@ -290,10 +298,25 @@ class Lane:
             self._trouble = why or str(error)
         if ended:
             self._session.drop()
-        elif why is not None:
-            self._failures += 1
-            await asyncio.sleep(random.random() * BACKOFF.delay(self._failures, 0))
         return not ended
+
+    def _lost(self, parts: list[Batch], error: BaseException) -> None:
+        """What may be asked twice is asked again; what became of the rest is unknown."""
+        text = f"{self._shown} was lost ({error}); the outcome is unknown"
+        for part in parts:
+            if part.repeatable:
+                self._again([part], list(part.operations()))
+            else:
+                for operation in part.operations():
+                    self._fail(operation, text)
+
+    def _put_off(self, batch: Batch, operations: list[Operation]) -> None:
+        """What somebody's transaction holds up holds up nobody behind it: it is asked again when
+        as much time has passed as since it was first asked, and of many one each second."""
+        now = self._loop.time()
+        waited = now - min(operation.since for operation in operations)
+        pause = min(max(waited, PAUSE), 1.0) * (1 + len(self._later)) * random.uniform(0.5, 1.0)
+        insort(self._later, (now + pause, batch), key=itemgetter(0))
 
     def _again(self, batches: list[Batch], operations: list[Operation]) -> None:
         """Nothing was done: these are first in line."""

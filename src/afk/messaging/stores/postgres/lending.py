@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -11,7 +10,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from ...errors import StoreError, UsageError
-from ...store import Turn, Verdict
+from ...store import Refusal, Turn, Verdict
 from . import faults
 from .batches import Batch, News, Turns
 from .operations import Put
@@ -40,7 +39,7 @@ class Lent:
     def __init__(self, here: Presence, connection: Any) -> None:
         self.connection = connection
         self._here = here
-        self._transaction = connection.transaction()
+        self._transaction = connection.transaction(isolation="read_committed")
 
     async def start(self) -> None:
         """Open it."""
@@ -98,7 +97,7 @@ class Lent:
         verdict = await put(self._here, self.connection, turn, news)
         if verdict.refusal is not None:
             await self._undo()
-            return verdict
+            return Verdict(verdict.refusal)  # who died has not, after all
         await self._transaction.commit()
         news.tell(self._here)
         self._here.keeper.settled(turn)
@@ -114,7 +113,7 @@ class Later:
 
     def __init__(self) -> None:
         self.named: list[str] = []
-        self._soon: list[float] = []
+        self.due: list[float] = []
         self._died: list[str] = []
 
     def topics(self, topics: list[str]) -> None:
@@ -123,7 +122,7 @@ class Later:
 
     def soon(self, seconds: float) -> None:
         """Something is due then."""
-        self._soon.append(seconds)
+        self.due.append(seconds)
 
     def untold(self, died: Iterable[str]) -> None:
         """These died in a call that nobody waits for."""
@@ -133,7 +132,7 @@ class Later:
         """Pass it on."""
         news.topics(self.named)
         news.untold(self._died)
-        for seconds in self._soon:
+        for seconds in self.due:
             news.soon(seconds)
 
 
@@ -165,16 +164,18 @@ async def put_within(here: Presence, connection: Any, turn: Turn) -> Verdict:
     news = Later()
     try:
         async with connection.transaction():  # a savepoint: theirs stays usable
-            if not (await _fetch(here, connection, Call("is_here", here.mark)))[0][0]:
+            [[known, isolation]] = await _fetch(here, connection, Call("is_here", here.mark))
+            if isolation != "read committed":
+                raise UsageError(_ISOLATED.format(isolation))
+            if not known:
                 raise UsageError(_ELSEWHERE)
             verdict = await put(here, connection, turn, news)
             if verdict.refusal is not None:
-                raise _RefusedError(verdict)
-            if news.named:
-                notification = here.ears.notification(Counter(news.named))
+                raise _RefusedError(verdict.refusal)
+            if notification := here.ears.word(news.named, news.due):
                 await _fetch(here, connection, Call("tell", *notification, False))
     except _RefusedError as refused:
-        return refused.verdict
+        return Verdict(refused.refusal)
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError) as error:
         raise UsageError(_ELSEWHERE) from error
     except faults.DRIVER as error:
@@ -195,12 +196,16 @@ def _check(connection: Any) -> None:
         )
 
 
+_ISOLATED = (
+    "connection: in a {} transaction a send cannot see what others sent; open it with"
+    " connection.transaction(isolation='read_committed')"
+)
 _ELSEWHERE = "connection: it is to another database than the bus's; use one to the same database"
 
 
 class _RefusedError(Exception):
     """Undoes the savepoint."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, refusal: Refusal) -> None:
         super().__init__()
-        self.verdict = verdict
+        self.refusal = refusal

@@ -91,8 +91,9 @@ async def migrate(connection: Any, schema: str) -> None:
         version = await version_of(connection, schema)
     if version < newest:
         try:
-            async with connection.transaction():
-                # One at a time: who waited finds it done.
+            async with connection.transaction(isolation="read_committed"):
+                # One at a time: who waited, however long, finds it done.
+                await connection.execute("SET LOCAL lock_timeout = 0")
                 await connection.fetchval("SELECT pg_advisory_xact_lock($1)", _LOCK)
                 version = await version_of(connection, schema)
                 if version < newest:

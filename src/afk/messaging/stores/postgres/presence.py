@@ -83,12 +83,14 @@ class Presence:
     # -- connections ---------------------------------------------------------------------
 
     async def _plain(self) -> Session:
-        """A connection, looked at and not greeted."""
+        """A connection, looked at and set up, and not greeted."""
         connection = await self.place.connect()
         try:
             async with connection.transaction():
                 found = await server.ask(connection)
-            return Session(self.place, connection, self.schema, found.pooled)
+            session = Session(self.place, connection, self.schema, found.pooled)
+            await session.set_up()
+            return session
         except BaseException:
             drop(connection)
             await self.place.leave(connection)
@@ -116,7 +118,7 @@ class Presence:
         """Find the namespace: made on first use, and the same as before ever after."""
         if self.mark is None:
             await migrate(connection, self.schema)
-        async with connection.transaction():
+        async with connection.transaction(isolation="read_committed"):
             if self.mark is not None and not await version_of(connection, self.schema):
                 raise OSError(_ANOTHER)
             here, mark = await connection.fetchrow(

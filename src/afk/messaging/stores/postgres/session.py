@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+import asyncpg
 
 from ...errors import ConfigurationError
 from .migrations import quoted
 from .place import Place, drop
+
+ISOLATION: Final = "TRANSACTION ISOLATION LEVEL READ COMMITTED"
+"""What is read behind a lock is what its last holder left, whatever this user has by default."""
+WAIT: Final = "lock_timeout = '100ms'"
+"""So long one call is in the way of all others: what waits for more than a commit is put off."""
 
 
 class Call:
@@ -29,7 +36,7 @@ class Session:
 
     Each call is one round trip of one prepared statement. Behind a pooler the next transaction may
     be on another server connection, which knows nothing of ours: each call is a transaction of its
-    own, prepared anew in it.
+    own, set up and prepared anew in it.
     """
 
     def __init__(self, place: Place, connection: Any, schema: str, pooled: bool) -> None:
@@ -44,18 +51,31 @@ class Session:
                 " asyncpg.create_pool(..., statement_cache_size=0)"
             )
 
+    async def set_up(self) -> None:
+        """Before the first `ask`."""
+        if not self.pooled:
+            await self.connection.execute(f"SET SESSION CHARACTERISTICS AS {ISOLATION}; SET {WAIT}")
+
     async def ask(self, call: Call) -> list[Any]:
         """The rows that a function answers."""
         sql = call.sql(self._schema)
         if self.pooled:
-            async with self.connection.transaction():
-                rows: list[Any] = await self.connection.fetch(sql, *call.args)
-            return rows
+            return await self._ask_once(sql, call.args)
         statement = self._prepared.get(sql)
         if statement is None:
             statement = self._prepared[sql] = await self.connection.prepare(sql)
         found: list[Any] = await statement.fetch(*call.args)
         return found
+
+    async def _ask_once(self, sql: str, args: tuple[Any, ...]) -> list[Any]:
+        await self.connection.execute(f"BEGIN {ISOLATION}; SET LOCAL {WAIT}")
+        try:
+            rows: list[Any] = await self.connection.fetch(sql, *args)
+        except asyncpg.PostgresError:
+            await self.connection.execute("ROLLBACK")
+            raise
+        await self.connection.execute("COMMIT")
+        return rows
 
     def lost(self) -> bool:
         """Whether the connection is gone."""

@@ -289,7 +289,7 @@ CREATE FUNCTION take_turns(at float8, here int,
 ) RETURNS SETOF verdict LANGUAGE plpgsql
 SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off SET enable_sort = off SET lock_timeout = '100ms' AS $$
+SET enable_mergejoin = off SET enable_sort = off AS $$
 DECLARE
     t turning;
     answer verdict;

@@ -12,15 +12,17 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION is_here(at float8, here int, sign uuid) RETURNS boolean
+-- Whether that is in this database, and how the transaction that asks is isolated from others.
+CREATE FUNCTION is_here(at float8, here int, sign uuid, OUT known boolean, OUT isolation text)
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
-    SELECT EXISTS (SELECT FROM space WHERE space = here AND mark = sign)
+    SELECT EXISTS (SELECT FROM space WHERE space = here AND mark = sign),
+        current_setting('transaction_isolation')
 $$;
 
 -- Create the mailbox, or answer as it was created. What is still leased since it was last
 -- registered comes back to it.
 CREATE FUNCTION bind(at float8, here int, called text, in_order boolean, room bigint, size bigint)
-RETURNS SETOF mailbox LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '100ms' AS $$
+RETURNS SETOF mailbox LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     RETURN QUERY SELECT * FROM mailbox WHERE space = here AND name = called;
     IF FOUND THEN RETURN; END IF;
@@ -37,8 +39,7 @@ END $$;
 
 -- Refuse new mail, then bury what waits; what is leased is buried when it comes back.
 CREATE FUNCTION unbind(at float8, here int, called text, OUT died text[], OUT ready text[])
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
-SET lock_timeout = '100ms' AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     chosen bigint[];
 BEGIN
@@ -64,8 +65,7 @@ END $$;
 -- Change these messages; digests: of those whose bodies are discarded. changed: their ids.
 CREATE FUNCTION amend(at float8, here int, verb text, ids text[], agent text, digests bytea[],
     OUT changed text[], OUT died text[], OUT ready text[])
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
-SET lock_timeout = '100ms' AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     row record;
 BEGIN

@@ -128,7 +128,7 @@ CREATE FUNCTION look(at float8, here int, boxes text[], ids text[],
     OUT died text[], OUT mail text[], OUT fates text[], OUT due float8)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off SET jit = off SET lock_timeout = '100ms' AS $$
+SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     ready text[];
 BEGIN
