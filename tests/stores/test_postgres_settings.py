@@ -20,9 +20,10 @@ from afk.messaging import (
     StoreError,
     connect,
 )
+from afk.messaging.stores.postgres import place
 from afk.messaging.stores.postgres.migrations import script, steps
 from afk.messaging.testing.servers import Postgres, find
-from afk.messaging.testing.steps import contents
+from afk.messaging.testing.steps import claimed, contents, until
 
 SECRET = "s3cr/et?x"
 QUOTED = "s3cr%2Fet%3Fx"
@@ -69,9 +70,16 @@ def careless(tmp_path: Path) -> Iterator[Postgres]:
         yield server
 
 
-async def test_torn_pages_are_the_callers_to_rule_out(careless: Postgres) -> None:
+async def test_a_server_that_is_careless(careless: Postgres) -> None:
+    """That no page is torn is the caller's to say; that all is synced is not."""
     assert await durability(careless.url) == ("process", False)
     assert await durability(f"{careless.url}?durability=disk") == ("disk", True)
+    careless.psql("ALTER SYSTEM SET fsync = off")
+    careless.psql("SELECT pg_reload_conf()")
+    await until(lambda: careless.psql("SHOW fsync") == "off", "it is set")
+    with pytest.raises(ConfigurationError, match="gives 'process', not 'disk'; set fsync = on"):
+        await durability(f"{careless.url}?durability=disk")
+    assert await durability(careless.url) == ("process", False)
 
 
 async def test_durability_that_is_none() -> None:
@@ -150,6 +158,42 @@ async def test_a_users_search_path_does_not_matter(postgres18: Postgres) -> None
     await works(connect(url, namespace=name()))
 
 
+async def test_a_users_isolation_does_not_matter(postgres18: Postgres) -> None:
+    """All is asked in READ COMMITTED: behind a lock the past is of no use."""
+    role = name()
+    postgres18.psql(f"CREATE ROLE {role} LOGIN SUPERUSER")
+    postgres18.psql(f"ALTER ROLE {role} SET default_transaction_isolation = serializable")
+    url = postgres18.url.replace("postgres@", f"{role}@")
+    store = PostgresA2ADeliveryStore(url, namespace=name())
+    async with MessageBus(store) as bus:
+        ada = await bus.register("ada", ordered=True)
+        [[_, isolation]] = await store._here.lane.ask("is_here", store._here.mark)
+        assert isolation == "read committed"
+        await ada.send("ada", "work", thread_id="t")
+        async with (await claimed(ada, 5)).transaction() as own:
+            assert await own.fetchval("SHOW transaction_isolation") == "read committed"
+
+
+async def test_who_may_not_make_a_schema_is_told_what_to_ask_for(postgres18: Postgres) -> None:
+    """And can use one that an administrator has made as the page on the store says."""
+    role, schema = name(), name()
+    postgres18.psql(f"CREATE ROLE {role} LOGIN")
+    url = postgres18.url.replace("postgres@", f"{role}@")
+    with pytest.raises(
+        ConfigurationError, match="run what `afk migrate --print` prints, and GRANT"
+    ):
+        await connect(url, schema=schema).agents()
+    postgres18.psql(script(schema))
+    with pytest.raises(ConfigurationError, match=r"may not be used .* GRANT USAGE"):
+        await connect(url, schema=schema).agents()
+    postgres18.psql(
+        f"GRANT USAGE ON SCHEMA {schema} TO {role};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role};"
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"
+    )
+    await works(connect(url, schema=schema))
+
+
 async def test_a_database_that_is_not_utf8(postgres18: Postgres) -> None:
     database = name()
     postgres18.psql(
@@ -200,18 +244,33 @@ async def test_a_wrong_password_and_a_wrong_database(tmp_path: Path) -> None:
             f" 'cat - {path} > {path}.new && mv {path}.new {path}'"
         )
         server.psql("SELECT pg_reload_conf()")
-        place = server.url.partition("@")[2].rpartition("/")[0]
-        await works(connect(f"postgresql://ann:{QUOTED}@{place}/postgres"))
+        where = server.url.partition("@")[2].rpartition("/")[0]
+        await works(connect(f"postgresql://ann:{QUOTED}@{where}/postgres"))
         with pytest.raises(StoreError, match="password authentication failed") as failure:
-            await connect(f"postgresql://ann:wr0ng@{place}/postgres").agents()
+            await connect(f"postgresql://ann:wr0ng@{where}/postgres").agents()
         assert "wr0ng" not in str(failure.value)
         with pytest.raises(StoreError, match=r'"nowhere" does not exist'):
-            await connect(f"postgresql://ann:{QUOTED}@{place}/nowhere").agents()
+            await connect(f"postgresql://ann:{QUOTED}@{where}/nowhere").agents()
 
 
-async def test_of_several_hosts_the_one_that_lives(postgres18: Postgres) -> None:
-    place = postgres18.url.partition("@")[2]
-    await works(connect(f"postgresql://postgres@127.0.0.1:1,{place}", namespace=name()))
+async def test_of_several_hosts_the_one_that_takes_writes(
+    postgres18: Postgres, careless: Postgres
+) -> None:
+    """Not one that is down, nor a standby, nor one that hangs."""
+    careless.psql("CREATE ROLE reader LOGIN SUPERUSER")
+    postgres18.psql("CREATE ROLE reader LOGIN SUPERUSER")
+    careless.psql("ALTER ROLE reader SET default_transaction_read_only = on")
+    good, other = (server.url.partition("@")[2] for server in (postgres18, careless))
+    url = f"postgresql://reader@127.0.0.1:1,{other.partition('/')[0]},{good}"
+    bus = connect(url, namespace=name())
+    await works(bus)
+    with pytest.raises(StoreError, match="target attribute requirement"):
+        await connect(f"postgresql://reader@127.0.0.1:1,{other}").agents()
+    with pytest.raises(StoreError, match="takes no writes"):
+        await connect(f"postgresql://reader@{other}", patience=0.5).agents()
+    careless.pause()
+    await works(connect(url, namespace=name()))
+    careless.resume()
 
 
 async def test_a_pool_is_used_and_not_closed(postgres18: Postgres) -> None:
@@ -221,12 +280,43 @@ async def test_a_pool_is_used_and_not_closed(postgres18: Postgres) -> None:
         assert pool.get_size() - pool.get_idle_size() == 0
 
 
+async def test_a_pool_that_is_too_small(
+    postgres18: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends and receives over one connection; more is an error that says what is needed."""
+    monkeypatch.setattr(place, "CONNECT_SECONDS", 0.3)
+    async with asyncpg.create_pool(postgres18.url, min_size=0, max_size=1) as pool:
+        async with PostgresMessageBus(pool, namespace=name()) as bus:
+            ada = await bus.register("ada")
+            waiting = asyncio.create_task(ada.receive(timeout=20))
+            await asyncio.sleep(0.5)
+            await ada.send("ada", "hello")
+            assert await waiting is not None
+            await ada.send("ada", "work")
+            delivery = await claimed(ada)
+            with pytest.raises(StoreError, match="raise max_size"):
+                async with delivery.transaction():
+                    pass
+        async with pool.acquire():
+            with pytest.raises(StoreError, match="raise max_size"):
+                await PostgresMessageBus(pool, namespace=name()).agents()
+
+
 async def test_pools_that_cannot_be_used(postgres18: Postgres) -> None:
     """Closed, or of another event loop; and what is no pool at all."""
     pool = await asyncpg.create_pool(postgres18.url, min_size=0)
     await pool.close()
-    with pytest.raises(ConfigurationError, match="pool cannot be used"):
-        await PostgresMessageBus(pool).agents()
+    unready = asyncpg.create_pool(postgres18.url, min_size=0)
+    for unusable in (pool, unready):
+        with pytest.raises(ConfigurationError, match="pool cannot be used"):
+            await PostgresMessageBus(unusable).agents()
+
+    async def make() -> Any:
+        return await asyncpg.create_pool(postgres18.url, min_size=0)
+
+    foreign = await asyncio.to_thread(asyncio.run, make())
+    with pytest.raises(ConfigurationError, match="belongs to another event loop"):
+        await PostgresMessageBus(foreign).agents()
     things: list[Any] = [None, 5, object()]
     for thing in things:
         with pytest.raises(ConfigurationError, match="dsn_or_pool"):

@@ -11,9 +11,14 @@ import asyncpg
 
 from ...errors import ConfigurationError
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS, HOST_SECONDS = 10.0, 3.0
+"""For one host; for each of several: the next may be alive."""
 LENT_AT_ONCE = 10
 """Connections for transactions, at most; one that is not used for a minute is closed."""
+
+
+_NEXT = (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.CannotConnectNowError)
+"""What a host raises that is down, or a standby, or not up yet."""
 
 
 class Place(Protocol):
@@ -71,16 +76,31 @@ class Address:
         user = parts.username and f"{parts.username}@"
         self.shown = f"postgresql://{user or ''}{hosts}{parts.path}"
         self._dsn = dsn
+        self._hosts = [dsn]
+        """The URL, or of several hosts one for each."""
         self._options: dict[str, Any] = {"statement_cache_size": 0, "timeout": CONNECT_SECONDS}
-        several = "," in hosts or "," in "".join(query.get("host", ()))
-        if several and "target_session_attrs" not in query:
+        if "," in hosts + "".join(query.get("host", ())) and "target_session_attrs" not in query:
             self._options["target_session_attrs"] = "read-write"
+            if "," in hosts:
+                whom = parts.netloc.removesuffix(hosts)
+                self._hosts = [
+                    parts._replace(netloc=whom + host).geturl() for host in hosts.split(",")
+                ]
+                self._options["timeout"] = HOST_SECONDS
         self._pool: asyncpg.Pool | None = None
 
     async def connect(self) -> Any:
         """A new connection."""
+        return await self._dial(**self._options)
+
+    async def _dial(self, *_: Any, **options: Any) -> Any:
+        """To the first host that will do; options: those of asyncpg.connect."""
+        *others, last = self._hosts
         try:
-            return await asyncpg.connect(self._dsn, **self._options)
+            for url in others:
+                with contextlib.suppress(*_NEXT):
+                    return await asyncpg.connect(url, **options)
+            return await asyncpg.connect(last, **options)
         except ValueError as error:  # of asyncpg's reading of the URL, which may quote it
             raise ConfigurationError(
                 f"{self.shown} cannot be read: {type(error).__name__}"
@@ -99,6 +119,7 @@ class Address:
         if self._pool is None:
             self._pool = asyncpg.create_pool(
                 self._dsn,
+                connect=self._dial,
                 min_size=0,
                 max_size=LENT_AT_ONCE,
                 max_inactive_connection_lifetime=60.0,
