@@ -28,7 +28,7 @@ async def test_the_same_calls_have_the_same_answers(
     monkeypatch.setattr(Replica, "least_log", 20_000)
 
     def over_nats(clock: FakeClock) -> A2ADeliveryStore:
-        return NATSA2ADeliveryStore(nats_server.url, namespace=space(), clock=clock)
+        return NATSA2ADeliveryStore(nats_server.url, namespace=space(), clock=clock, patience=50.0)
 
     await differ(memory, over_nats, random.randrange(10**6) if seed is None else seed)
 
@@ -41,7 +41,9 @@ async def test_two_processes_are_as_one(nats_server: NATS) -> None:
 
         def __init__(self, clock: FakeClock) -> None:
             self._stores = [
-                NATSA2ADeliveryStore(nats_server.url, namespace=namespace, clock=clock)
+                NATSA2ADeliveryStore(
+                    nats_server.url, namespace=namespace, clock=clock, patience=50.0
+                )
                 for _ in range(2)
             ]
 

@@ -302,6 +302,25 @@ async def test_a_pool_that_is_too_small(
                 await PostgresMessageBus(pool, namespace=name()).agents()
 
 
+async def test_a_pool_gets_its_connections_back_as_they_were(postgres18: Postgres) -> None:
+    """Also one that does not see to that."""
+
+    async def nothing(_: Any) -> None:
+        """In place of the usual RESET."""
+
+    async with asyncpg.create_pool(postgres18.url, min_size=0, max_size=1, reset=nothing) as pool:
+        before = await pool.fetch(
+            "SELECT name, setting FROM pg_settings WHERE name !~ '[.]' ORDER BY name"
+        )
+        await works(PostgresMessageBus(pool, namespace=name()))
+        assert (
+            await pool.fetch(
+                "SELECT name, setting FROM pg_settings WHERE name !~ '[.]' ORDER BY name"
+            )
+            == before
+        )
+
+
 async def test_pools_that_cannot_be_used(postgres18: Postgres) -> None:
     """Closed, or of another event loop; and what is no pool at all."""
     pool = await asyncpg.create_pool(postgres18.url, min_size=0)

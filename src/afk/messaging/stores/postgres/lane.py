@@ -22,7 +22,8 @@ from ...lifecycle import RetryPolicy
 from ...log import log
 from ...store import Claim, Turn
 from . import faults
-from .batches import Batch, News, gather
+from .batches import Batch, News
+from .gathering import gather
 from .operations import Ask, Operation, Put, Take
 from .session import Call, Session
 
@@ -110,6 +111,8 @@ class Lane:
         self._closed = True
         self._running.cancel()
         await asyncio.wait([self._running])
+        if self._pending:
+            self._session.drop()  # its state is not certain
         await self._session.leave()
         if self._watch is not None:
             self._watch.cancel()

@@ -7,6 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from ...errors import ConfigurationError
+from . import faults
 from .migrations import quoted
 from .place import Place, drop
 
@@ -14,6 +15,8 @@ ISOLATION: Final = "TRANSACTION ISOLATION LEVEL READ COMMITTED"
 """What is read behind a lock is what its last holder left, whatever this user has by default."""
 WAIT: Final = "lock_timeout = '100ms'"
 """So long one call is in the way of all others: what waits for more than a commit is put off."""
+_UNDO: Final = "RESET lock_timeout; RESET default_transaction_isolation"
+LEAVE_SECONDS = 1.0
 
 
 class Call:
@@ -87,9 +90,14 @@ class Session:
         drop(self.connection)
 
     async def leave(self) -> None:
-        """Let go of it in order."""
+        """Let go of it in order, as it was: a pool may not see to that."""
         if self.lost():
             self.drop()
+        elif not self.pooled:
+            try:
+                await self.connection.execute(_UNDO, timeout=LEAVE_SECONDS)
+            except faults.DRIVER:
+                self.drop()
         await self._place.leave(self.connection)
 
 
