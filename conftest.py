@@ -107,14 +107,6 @@ def traceback_filter(item: SybilItem, error: pytest.ExceptionInfo[BaseException]
 SybilItem._traceback_filter = traceback_filter
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """What runs in one process, with `--dist loadgroup`: a file, or a store's whole contract."""
-    parameters = getattr(item, "callspec", None)
-    subject = parameters and parameters.params.get("subject")
-    group = getattr(subject, "__name__", None) or str(item.path)
-    item.add_marker(pytest.mark.xdist_group(group))
-
-
 pytest_collect_file = Sybil(
     parsers=[SkipParser(), snippets],
     pattern="*.md",
