@@ -1,6 +1,6 @@
 """Writes the table in stores/index.md from what the stores are proved to give.
 
-Each column is a store, as tests/test_contract.py has it checked; its flags are in the suite, which
+Each column is a store, as tests/contract has it checked; its flags are in the suite, which
 fails where one is not honest.
 
 python docs/make_comparison.py
@@ -27,14 +27,14 @@ CAN = {
 def stores() -> dict[str, list[Capabilities]]:
     """What each store gives, in every way the suite sets it up, strongest durability last."""
     given: dict[str, list[Capabilities]] = {}
-    for subject in _contract().SUBJECTS:
+    for subject in _subjects().SUBJECTS:
         given.setdefault(subject.title, []).append(subject.capabilities)
     return given
 
 
-def _contract() -> ModuleType:
-    path = DOCS.parent / "tests" / "test_contract.py"
-    spec = importlib.util.spec_from_file_location("contract", path)
+def _subjects() -> ModuleType:
+    path = DOCS.parent / "tests" / "contract" / "subjects.py"
+    spec = importlib.util.spec_from_file_location("subjects", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

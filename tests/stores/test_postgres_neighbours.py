@@ -149,15 +149,15 @@ async def left_in_order(server: Postgres, name: str) -> AsyncIterator[None]:
     assert asyncio.all_tasks() <= before
 
 
-async def test_cancelled_transactions_leave_no_bad_connection(server: Postgres) -> None:
+async def test_cancelled_transactions_leave_no_bad_connection(postgres18: Postgres) -> None:
     """Cancelled at random moments: effect and ack are both there or neither; no session is left
     in a transaction."""
     name, effects = f"app{uuid.uuid4().hex}", Effects()
-    connection = await asyncpg.connect(server.url)
+    connection = await asyncpg.connect(postgres18.url)
     await effects.create(connection)
     done: list[str] = []
-    bus = connect(url_of(server, application_name=name), retry=OFTEN)
-    async with left_in_order(server, name), bus:
+    bus = connect(url_of(postgres18, application_name=name), retry=OFTEN)
+    async with left_in_order(postgres18, name), bus:
         bob = await bus.register("bob")
 
         async def turn(delivery: Delivery[AgentMessage]) -> None:
@@ -175,15 +175,15 @@ async def test_cancelled_transactions_leave_no_bad_connection(server: Postgres) 
                 done.append(delivery.message.content)
             else:
                 await (await bob.resume(delivery.token)).reject()
-        assert sessions(server, name, "state LIKE 'idle in transaction%'") == 0
+        assert sessions(postgres18, name, "state LIKE 'idle in transaction%'") == 0
     assert await effects.all(connection) == sorted(done)
     await connection.close()
 
 
-async def test_cancelled_sends_in_my_transaction(server: Postgres) -> None:
+async def test_cancelled_sends_in_my_transaction(postgres18: Postgres) -> None:
     """The caller's connection is as usable as after a cancelled query of its own."""
-    connection = await asyncpg.connect(server.url)
-    async with connect(url_of(server)) as bus:
+    connection = await asyncpg.connect(postgres18.url)
+    async with connect(url_of(postgres18)) as bus:
         bob = await bus.register("bob")
         for number in range(NUMBER // 2):
             transaction = connection.transaction()
@@ -200,13 +200,13 @@ async def test_cancelled_sends_in_my_transaction(server: Postgres) -> None:
     await connection.close()
 
 
-async def test_every_call_cancelled_at_random(server: Postgres) -> None:
+async def test_every_call_cancelled_at_random(postgres18: Postgres) -> None:
     """Under load: each message is received once, or waits; nothing is left behind."""
     name = f"app{uuid.uuid4().hex}"
     received: list[str] = []
     sent: set[str] = set()
-    bus = connect(url_of(server, application_name=name), retry=OFTEN)
-    async with left_in_order(server, name), bus:
+    bus = connect(url_of(postgres18, application_name=name), retry=OFTEN)
+    async with left_in_order(postgres18, name), bus:
         bob = await bus.register("bob")
         calls = _calls(bus, bob)
 
@@ -230,7 +230,7 @@ async def test_every_call_cancelled_at_random(server: Postgres) -> None:
         stats = (await bus.stats())["bob"]
         assert (stats.leased, stats.scheduled, stats.dead) == (0, 0, 0)
         assert len(received) == len(set(received)) == len(sent)
-        await until(lambda: sessions(server, name) <= 3, "no more than it needs")
+        await until(lambda: sessions(postgres18, name) <= 3, "no more than it needs")
 
 
 def _calls(bus: MessageBus, bob: AgentMailbox) -> list[Callable[[], Awaitable[Any]]]:

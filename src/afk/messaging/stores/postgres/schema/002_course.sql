@@ -110,6 +110,8 @@ DECLARE
     place record;
     head record;
     home text;
+    going bigint;
+    over bigint[];
 BEGIN
     FOR place IN SELECT DISTINCT * FROM unnest(boxes, threads) AS t(box, thread)
                  WHERE t.thread IS NOT NULL ORDER BY 1, 2 LOOP
@@ -130,8 +132,15 @@ BEGIN
                 IF head.start <= at THEN ready := ready || place.box; END IF;
                 EXIT;
             END IF;
-            -- A loop, and no recursion: all of a long thread may end at once.
-            SELECT c.died INTO died FROM close_rows(at, here, ARRAY[head.seq], 4,
+            -- All of a long thread may end at once: what comes before the first that can go on.
+            going := (SELECT min(seq) FROM delivery
+                WHERE space = here AND mailbox = place.box AND thread = place.thread
+                    AND threaded AND state < 3 AND home IS NOT NULL AND coalesce(until > at, true));
+            over := ARRAY(SELECT seq FROM delivery
+                WHERE space = here AND mailbox = place.box AND thread = place.thread
+                    AND threaded AND state < 3 AND coalesce(seq < going, true)
+                ORDER BY seq FOR UPDATE);
+            SELECT c.died INTO died FROM close_rows(at, here, over, 4,
                 CASE WHEN home IS NULL THEN 'unregistered' ELSE 'expired' END, '', died) c;
         END LOOP;
     END LOOP;

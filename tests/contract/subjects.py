@@ -1,4 +1,4 @@
-"""Every store keeps every promise of the contract."""
+"""The stores, each in every way it is set up here: what the contract is checked on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-import pytest
 from redis import asyncio as redis
 
 from afk.messaging import (
@@ -20,7 +19,7 @@ from afk.messaging import (
     RedisA2ADeliveryStore,
     SQLiteA2ADeliveryStore,
 )
-from afk.messaging.testing import CHECKS, Check, Subject
+from afk.messaging.testing import Subject
 
 
 class Memory(Subject):
@@ -152,17 +151,3 @@ SUBJECTS = [
     NATS,
     NATSCluster,
 ]
-
-
-@pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.__name__)
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
-    kind = request.param
-    if not issubclass(kind, Served):
-        return kind(tmp_path)
-    return kind(tmp_path, request.getfixturevalue(kind.server).url)
-
-
-@pytest.mark.timeout(120)  # 64 interpreters start in one of them
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_contract(check: Check, subject: Subject) -> None:
-    await check(subject)
