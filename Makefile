@@ -4,7 +4,7 @@ BIN := .venv/bin
 SERVERS := redis-server postgresql pgbouncer iproute2 nftables
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo servers test bench clean
+.PHONY: demo servers test bench proof clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.cli  ## a small newsroom of agents at work; FOLDER=... names the texts they read
@@ -31,6 +31,9 @@ test: .venv/.dev  ## everything that has to hold before a change is merged
 
 bench: .venv/.bench  ## measures the library next to its peers; needs redis-server, as the tests do
 	@$(BIN)/python -m benchmarks
+
+proof: .venv/.dev  ## tries to break the promises, for long; PART=crash is one way of them
+	@$(BIN)/python -m proof $(PART)
 
 clean:
 	rm -rf .venv dist .*_cache .hypothesis

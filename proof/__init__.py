@@ -1,0 +1,1 @@
+"""The tests that would convince a sceptic: `python -m proof`, or `make proof`."""

@@ -1,0 +1,1 @@
+"""One module for each way to try to break the promises."""
