@@ -19,6 +19,7 @@ import atexit
 import gc
 import inspect
 import re
+import signal
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, chdir
 from functools import cache
@@ -43,6 +44,12 @@ LEXERS = (
     RawFencedCodeBlockLexer(re.compile(r"[ \t]*(?:python|py)\b(?P<arguments>.*)$\n", re.MULTILINE)),
     DirectiveInHTMLCommentLexer(directive="invisible-code-block", arguments="python"),
 )
+
+
+def pytest_configure() -> None:
+    # A shell without job control has what it runs in the background ignore this, and all that
+    # comes from it too: then no test could interrupt a process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def snippets(document: Document) -> Iterable[Region]:
