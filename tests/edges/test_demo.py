@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,6 @@ import pytest
 import afk.messaging
 from afk.messaging import Trace, connect
 from afk.messaging.edges.demo import report
-from afk.messaging.testing.servers import Server
 
 AFK = [sys.executable, "-m", "afk.messaging.edges.cli"]
 SOURCES = str(Path(afk.messaging.__file__).parents[2])
@@ -158,11 +158,14 @@ def test_no_process_is_left(runs: Runs) -> None:
     assert not [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]
 
 
-def test_it_runs_unchanged_on_redis(redis_server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", ["redis_server", "postgres18", "nats_server"])
+def test_it_runs_unchanged_on_a_server(
+    server: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = f"{request.getfixturevalue(server).url}?namespace={uuid.uuid4().hex}"
     write_pages(tmp_path / "pages")
     first, second = [
-        afk_demo("pages", "--pace", 0.1, cwd=tmp_path, AFK_MESSAGING_URL=redis_server.url)
-        for _ in range(2)
+        afk_demo("pages", "--pace", 0.1, cwd=tmp_path, AFK_MESSAGING_URL=url) for _ in range(2)
     ]
     assert (first.returncode, first.stderr) == (0, "")
     assert "6 files in the report, each used exactly once" in first.stdout

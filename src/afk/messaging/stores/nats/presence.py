@@ -23,7 +23,6 @@ from .replica import Step
 from .steps import Take
 from .stream import Info, Names
 
-STRENGTH: tuple[Durability, ...] = ("memory", "process", "disk")
 JITTER = 0.01
 """Seconds in which the processes that wait for the same moment spread their looks."""
 _SWEEP = Take(Claim(mailbox="", limit=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,7 +9,6 @@ from msgspec.structs import replace
 
 from ...errors import ConfigurationError, UnknownAgentError
 from ...lifecycle import Extend
-from ...messages import check_name
 from ...store import (
     Batch,
     Bell,
@@ -26,7 +24,8 @@ from ...store import (
     Verdict,
 )
 from ..opening import Opening
-from .presence import STRENGTH, Presence
+from ..terms import check_terms
+from .presence import Presence
 from .steps import Amend, Bind, Put, Take, Unbind, as_data
 from .url import place_of
 
@@ -56,18 +55,9 @@ class NATSA2ADeliveryStore:
         patience: float = 10.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        try:
-            check_name(namespace, "namespace")
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
-        if not (math.isfinite(patience) and patience > 0):
-            raise ConfigurationError(f"patience: {patience!r} is not above 0 s")
+        check_terms(namespace, durability, patience)
         if replicas is not None and not 1 <= replicas <= 5:
             raise ConfigurationError(f"replicas: {replicas!r} is not a number from 1 to 5")
-        if durability is not None and durability not in STRENGTH:
-            raise ConfigurationError(
-                f"durability: {durability!r} is not one of {', '.join(STRENGTH)}"
-            )
         self._here = Presence(
             place_of(url_or_client), namespace, replicas, durability, patience, clock
         )

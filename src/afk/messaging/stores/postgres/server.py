@@ -8,9 +8,9 @@ from msgspec import Struct
 
 from ...errors import ConfigurationError
 from ...store import Durability
+from ..terms import STRENGTH
 
 OLDEST = 140000
-STRENGTH: tuple[Durability, ...] = ("memory", "process", "disk")
 
 
 class Server(Struct, frozen=True):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ...errors import ConfigurationError
 from ...lifecycle import GIVE_BACK
-from ...messages import check_name
 from ...store import (
     FATE,
     MAIL,
@@ -27,11 +24,11 @@ from ...store import (
     Verdict,
 )
 from ..opening import Opening
+from ..terms import check_terms
 from . import codec, lending, look
 from .migrations import check_schema
 from .place import place_of
 from .presence import Presence
-from .server import STRENGTH
 
 AMENDED = 200
 """Messages changed in one call, at most."""
@@ -59,16 +56,7 @@ class PostgresA2ADeliveryStore:
         patience: float = 10.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        try:
-            check_name(namespace, "namespace")
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
-        if not (math.isfinite(patience) and patience > 0):
-            raise ConfigurationError(f"patience: {patience!r} is not above 0 s")
-        if durability is not None and durability not in STRENGTH:
-            raise ConfigurationError(
-                f"durability: {durability!r} is not one of {', '.join(STRENGTH)}"
-            )
+        check_terms(namespace, durability, patience)
         place = place_of(dsn_or_pool)
         self._here = Presence(place, check_schema(schema), namespace, durability, patience, clock)
         self._opening = Opening(self._here.open, self._here.close, hasty=True)

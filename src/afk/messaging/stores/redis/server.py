@@ -10,11 +10,11 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from ...errors import ConfigurationError
 from ...store import Durability
+from ..terms import STRENGTH
 from . import scripts
 
 SCHEMA: Final = "1"
 OLDEST: Final = (6, 2)
-STRENGTH: Final[tuple[Durability, ...]] = ("memory", "process", "disk")
 
 
 class Server(Struct, frozen=True, kw_only=True):

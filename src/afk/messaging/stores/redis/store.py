@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ...errors import ConfigurationError, UnknownAgentError
+from ...errors import UnknownAgentError
 from ...lifecycle import GIVE_BACK
-from ...messages import check_name
 from ...store import (
     FATE,
     MAIL,
@@ -27,12 +25,12 @@ from ...store import (
     Verdict,
 )
 from ..opening import Opening
+from ..terms import check_terms
 from . import codec, look
 from .calls import Args
 from .gather import Gathered
 from .place import Place, place_of
 from .presence import Presence
-from .server import STRENGTH
 
 AMENDED = {"cancel": 20, "redrive": 100, "discard": 100}
 """Messages changed by one script, at most: a cancelled one is looked for in its line."""
@@ -61,16 +59,7 @@ class RedisA2ADeliveryStore:
         patience: float = 10.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        try:
-            check_name(namespace, "namespace")
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
-        if not (math.isfinite(patience) and patience > 0):
-            raise ConfigurationError(f"patience: {patience!r} is not above 0 s")
-        if durability is not None and durability not in STRENGTH:
-            raise ConfigurationError(
-                f"durability: {durability!r} is not one of {', '.join(STRENGTH)}"
-            )
+        check_terms(namespace, durability, patience)
         place = client if isinstance(client, Place) else place_of(client)
         prefix = f"afk:{{{namespace}}}:"
         self._here = Presence(place, prefix, durability, patience, clock, self._let_time_pass)

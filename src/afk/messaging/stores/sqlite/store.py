@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from ...errors import ConfigurationError
 from ...hints import Bells
-from ...messages import check_name
 from ...store import (
     Batch,
     Bell,
@@ -29,6 +28,7 @@ from ...store import (
     Verdict,
 )
 from ..opening import Opening
+from ..terms import check_namespace
 from . import look, mend
 from .claim import claim, give_back
 from .engine import Engine
@@ -61,10 +61,7 @@ class SQLiteA2ADeliveryStore:
                 f"durability: {durability!r} is not for a file; use disk or process (a file"
                 " outlives its process), or memory:// for messages that need not last"
             )
-        try:
-            check_name(namespace, "namespace")
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
+        check_namespace(namespace)
         if str(path) in ("", ":memory:"):
             raise ConfigurationError(f"path: {path!r} is no file; use memory:// for no file")
         self.path = Path(fspath(path))
