@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer, pip, make and git. Another interpreter: make test PYTHON=python3.13
 PYTHON ?= python3
 BIN := .venv/bin
-SERVERS := redis-server postgresql pgbouncer iproute2 nftables
+SERVERS := redis-server postgresql pgbouncer iproute2 nftables valgrind
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo servers test bench proof clean
@@ -12,7 +12,7 @@ demo: .venv/.cli  ## a small newsroom of agents at work; FOLDER=... names the te
 
 servers:  ## once, before the tests: what they need from Debian or Ubuntu (asks for root)
 	@PATH="$$PATH:/usr/sbin:/sbin$$(printf ':%s' /usr/lib/postgresql/*/bin)"; \
-	for tool in redis-server postgres pgbouncer ip nft; do \
+	for tool in redis-server postgres pgbouncer ip nft valgrind; do \
 		command -v $$tool >/dev/null || missing=1; \
 	done; \
 	if [ -n "$$missing" ]; then \
