@@ -122,6 +122,15 @@ WHY: dict[str, dict[str, str]] = {
         " sync to disk.",
         "redis: W4": "Redis, W4: one script stores the copies; but each of the hundred readers"
         " claims and acks for itself, and is noted and woken each time.",
+        "postgres: ": "PostgreSQL: not profiled yet. What is known: each call is a function of its"
+        " own that commits, and who waits makes a claim that finds nothing besides; a message is"
+        " one row with six indexes that is written three times, and stays for the history, where"
+        " the peers delete theirs. One group of calls is under way at a time, so a sender that"
+        " waits for each answer waits behind the consumers of its process too.",
+        "nats: ": "NATS: not profiled yet. What is known: each process replays every step of the"
+        " namespace, so the two sides of a workload pay for each other's, some 0.3 ms of Python a"
+        " message in both; and one group of steps is under way at a time, which bounds who waits"
+        " for each answer.",
     },
     "claim": {},
     "wake": {},
