@@ -85,6 +85,13 @@ class MessageBus(Inspector):
         await bind(self._core, name, ordered=ordered, capacity=capacity)
         return mailbox
 
+    def mailbox(self, name: str) -> AgentMailbox:
+        """The mailbox of this name, without creating it: to send as its agent, or to look into it.
+
+        Whoever receives from it gets UnknownAgentError while nobody has registered the name.
+        """
+        return AgentMailbox(self._core, name)
+
     async def unregister(self, name: str) -> None:
         """No new mail is taken for it; what waits becomes dead letters (`unregistered`)."""
         await self._core.enter()
