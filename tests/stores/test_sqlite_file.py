@@ -26,6 +26,7 @@ from afk.messaging import (
 )
 from afk.messaging.stores.sqlite import file
 from afk.messaging.stores.sqlite.lock import LockFile
+from afk.messaging.testing.steps import until
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions, signals and fork")
 
@@ -278,6 +279,7 @@ def hold(path: Path) -> subprocess.Popen[str]:
 import sys
 from pathlib import Path
 from afk.messaging.stores.sqlite.lock import LockFile
+from afk.messaging.testing.steps import until
 with LockFile(Path(sys.argv[1])).held():
     print("held", flush=True)
     sys.stdin.read()
@@ -306,6 +308,33 @@ async def test_a_lock_held_too_long_is_an_error_that_names_the_holder(tmp_path: 
         holder.communicate(timeout=30)
     assert await mailbox.message_count() == 1
     await bus.aclose()
+
+
+@posix
+async def test_a_lock_held_too_long_keeps_nobody_from_giving_up_the_opening(tmp_path: Path) -> None:
+    path = tmp_path / "mail.db"
+    await send_one(path)
+    before = writers(), open_files(path)
+    holder = hold(path)
+    try:
+        assert holder.stdout is not None
+        await asyncio.to_thread(holder.stdout.readline)
+        with pytest.raises(StoreError, match=f"locked by process {holder.pid}; it could not"):
+            await SQLiteMessageBus(path, patience=0.3).agents()
+    finally:
+        holder.communicate(timeout=30)
+    await until(lambda: (writers(), open_files(path)) == before, "the thread tidies up")
+
+
+def writers() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("afk-sqlite")]
+
+
+def open_files(path: Path) -> int:
+    """How many of the store's files this process has open."""
+    return sum(
+        str(path) in str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.exists()
+    )
 
 
 @posix

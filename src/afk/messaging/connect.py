@@ -23,27 +23,27 @@ from .store import A2ADeliveryStore
 from .stores.hosts import joined
 
 ENVIRONMENT = "AFK_MESSAGING_URL"
-_REDIS = (
+REDIS = (
     *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
     *("redis+cluster", "rediss+cluster"),
 )
-_POSTGRES = ("postgresql", "postgres")
-_NATS = ("nats", "tls")
-_REDIS_CONNECTION = (
+POSTGRES = ("postgresql", "postgres")
+NATS = ("nats", "tls")
+REDIS_CONNECTION = (
     *("db", "client_name", "sentinel_username", "sentinel_password"),
     *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"),
     *("ssl_cert_reqs", "ssl_check_hostname"),
 )
-_POSTGRES_CONNECTION = (
+POSTGRES_CONNECTION = (
     *("host", "port", "user", "password", "passfile", "dbname", "application_name"),
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"),
     *("target_session_attrs", "options"),
 )
-_NATS_CONNECTION = ("creds", "nkey", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+NATS_CONNECTION = ("creds", "nkey", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _CONNECTION = (
-    dict.fromkeys(_REDIS, _REDIS_CONNECTION)
-    | dict.fromkeys(_POSTGRES, (*_POSTGRES_CONNECTION, "schema"))
-    | dict.fromkeys(_NATS, (*_NATS_CONNECTION, "replicas"))
+    dict.fromkeys(REDIS, REDIS_CONNECTION)
+    | dict.fromkeys(POSTGRES, (*POSTGRES_CONNECTION, "schema"))
+    | dict.fromkeys(NATS, (*NATS_CONNECTION, "replicas"))
 )
 """What the query of a URL may say beside the options of every store, by its scheme."""
 _TEXT = ("namespace", "durability")
@@ -87,11 +87,11 @@ def connect(url: str | None = None, **options: Any) -> MessageBus:
         return _memory(unquote(parts.netloc + parts.path), options)
     if parts.scheme == "sqlite":
         return SQLiteMessageBus(_path(url, parts.netloc, parts.path), **options)
-    if parts.scheme in _REDIS:
+    if parts.scheme in REDIS:
         return _redis(url, options)
-    if parts.scheme in _POSTGRES:
+    if parts.scheme in POSTGRES:
         return _postgres(url, options)
-    if parts.scheme in _NATS:
+    if parts.scheme in NATS:
         return _nats(url, options)
     raise ConfigurationError(
         f"{parts.scheme or _shown(url)!r}: no such store; use memory://, memory://name,"
@@ -142,7 +142,7 @@ def _memory(name: str, options: dict[str, Any]) -> MessageBus:
 
 
 def _redis(url: str, options: dict[str, Any]) -> MessageBus:
-    connection = _taken(options, _REDIS_CONNECTION)
+    connection = _taken(options, REDIS_CONNECTION)
     with needs_extra("redis"):
         from .stores.redis.url import place_at
     return RedisMessageBus(place_at(url, connection), **options)
@@ -150,12 +150,12 @@ def _redis(url: str, options: dict[str, Any]) -> MessageBus:
 
 def _postgres(url: str, options: dict[str, Any]) -> MessageBus:
     """The database's own options stay in its URL."""
-    query = urlencode(_taken(options, _POSTGRES_CONNECTION))
+    query = urlencode(_taken(options, POSTGRES_CONNECTION))
     return PostgresMessageBus(urlsplit(url)._replace(query=query).geturl(), **options)
 
 
 def _nats(url: str, options: dict[str, Any]) -> MessageBus:
-    connection = _taken(options, _NATS_CONNECTION)
+    connection = _taken(options, NATS_CONNECTION)
     with needs_extra("nats"):
         from .stores.nats.url import place_at
     if "replicas" in options:

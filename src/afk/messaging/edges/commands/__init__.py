@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App
 
-from . import dead, demo, following, migrate, naming, reading, receiving, sending
+from . import dead, demo, doctor, following, migrate, naming, reading, receiving, sending
 
 
 def _version() -> str:
@@ -17,7 +17,7 @@ def _version() -> str:
 
 
 app = App(name="afk", help="Durable messages between agents.", version=_version)
-for group in (sending, receiving, reading, following, migrate, demo):
+for group in (sending, receiving, reading, following, doctor, migrate, demo):
     app.update(group.commands)
 for group in (dead, naming):
     app.command(group.commands)

@@ -54,7 +54,7 @@ class Engine:
         self._pending: dict[Operation, None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._pid = os.getpid()
-        self._stopped = False
+        self._stopped = self._left = False
         self.untold: list[str] = []
         """Who died in a look: for the next call that can report it."""
 
@@ -69,7 +69,16 @@ class Engine:
             target=self._main, args=(opened,), name=f"afk-sqlite {self.path.name}", daemon=True
         )
         self._thread.start()
-        await opened
+        try:
+            async with asyncio.timeout(self._patience):
+                await opened
+        except TimeoutError:
+            self._leave()
+            self._queue.put(None)
+            raise StoreError(
+                f"{self.path} is locked by process {self._owner}; it could not be opened"
+                f" (waited {self._patience:g} s)"
+            ) from None
         self.lookout = Lookout(self.writer.lock, self._bells, self._clock, self._look)
 
     async def stop(self) -> None:
@@ -81,12 +90,17 @@ class Engine:
             async with asyncio.timeout(self._patience):
                 await self._ended
         except TimeoutError:
+            self._leave()
             log.warning("%s: closed without waiting longer for process %s", self.path, self._owner)
         else:
             self._thread.join()
             self.writer.lock.close()
         if self._watch is not None:
             self._watch.cancel()
+
+    def _leave(self) -> None:
+        """Nobody waits for the thread any more: it ends, and tidies up, once it gets the lock."""
+        self._stopped = self._left = True
 
     async def do(
         self,
@@ -216,6 +230,8 @@ class Engine:
                     self._post_served(Served([(operation, failure) for operation in group]))
         finally:
             self.writer.close()
+            if self._left:
+                self.writer.lock.close()
             self._post(_succeed, self._ended)
 
     def _work(self, group: list[Operation]) -> None:
