@@ -299,3 +299,12 @@ def test_standard_input_and_files_are_contents(
     afk("send", "bob", f"@{tmp_path}/note.txt")
     peeked = afk("receive", "bob", "--peek", "--limit", 5, "--json").lines
     assert [each["content"] for each in peeked] == ["from a pipe\n", "from a file"]
+
+
+def test_the_store_is_measured_and_left_as_it_was(afk: Afk) -> None:
+    figures = afk("bench", "--count", 20, "--json").json
+    assert figures["one_at_a_time"] > 0
+    assert figures["hundred_at_a_time"] > 0
+    assert 0 < figures["request_p50_ms"] <= figures["request_p99_ms"]
+    assert [each["agent"] for each in afk("agents", "--json").lines] == ["ada", "bob"]
+    assert afk("dead", "list").out == "no dead letters\n"

@@ -6,7 +6,19 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App
 
-from . import dead, demo, doctor, following, migrate, naming, reading, receiving, sending
+from . import (
+    bench,
+    dead,
+    demo,
+    dev,
+    doctor,
+    following,
+    migrate,
+    naming,
+    reading,
+    receiving,
+    sending,
+)
 
 
 def _version() -> str:
@@ -17,8 +29,8 @@ def _version() -> str:
 
 
 app = App(name="afk", help="Durable messages between agents.", version=_version)
-for group in (sending, receiving, reading, following, doctor, migrate, demo):
+for group in (sending, receiving, reading, following, doctor, bench, migrate, demo):
     app.update(group.commands)
-for group in (dead, naming):
+for group in (dead, dev, naming):
     app.command(group.commands)
 app.register_install_completion_command()
