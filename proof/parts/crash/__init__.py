@@ -1,0 +1,139 @@
+"""kill -9 of whoever it may be, at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from random import Random
+
+from afk.messaging import MessageBus, connect
+from afk.messaging.testing.history import SERVER
+from afk.messaging.testing.processes import Work, run, say
+
+from ...trial import Ground, Outcome, Part, Run, Trial
+from . import clients
+from .batch import STARTING, Batch, Place
+
+OPENERS = 4
+
+
+def killed(*works: Work) -> Run:
+    """Clients of these kinds are killed, again and again."""
+
+    async def trial(ground: Ground, rounds: int, seed: int) -> Outcome:
+        batch = Batch(ground, seed)
+        await batch.set_up()
+        await batch.kill_often(_possible(batch, works), rounds)
+        return await batch.judged()
+
+    return trial
+
+
+def _possible(batch: Batch, works: Sequence[Work]) -> list[Work]:
+    return [work for work in works if batch.transactional or work is not clients.affect]
+
+
+async def server_killed(ground: Ground, rounds: int, seed: int) -> Outcome:
+    """The server is killed and started again while clients work, which have to cope."""
+    server = ground.server
+    assert server is not None
+    batch = Batch(ground, seed)
+    await batch.set_up()
+    works: tuple[Work, ...] = (clients.send, clients.claim, clients.serve, clients.affect)
+    async with AsyncExitStack() as team:
+        for work in _possible(batch, works):
+            await team.enter_async_context(batch.client(work))
+        for _ in range(rounds):
+            await asyncio.sleep(0.2 + batch.rng.random() * 0.6)
+            batch.kills += 1
+            batch.fault(SERVER, "kill of the server")
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            batch.fault(SERVER, "start of the server")
+        await asyncio.sleep(1.0)
+    return await batch.judged()
+
+
+async def open_it(bus: MessageBus) -> None:
+    """M1: be there."""
+    await bus.register("bob")
+    say("open")
+    await asyncio.Event().wait()
+
+
+async def opening_killed(ground: Ground, rounds: int, seed: int) -> Outcome:
+    """Several open a place that nobody has opened yet, and are killed at it; another opens it."""
+    rng, outcome = Random(seed), Outcome()
+    while outcome.rounds < rounds:
+        name = uuid.uuid4().hex
+        file = ground.folder / f"{name}.db"
+        url = f"sqlite:///{file}" if ground.store == "sqlite" else f"{ground.url}?namespace={name}"
+        if ground.store == "postgres":
+            url += f"&schema=afk_{name}"
+        kills = min(OPENERS, rounds - outcome.rounds)
+        async with AsyncExitStack() as openers:
+            for _ in range(kills):
+                process = await openers.enter_async_context(run(Place(url), open_it))
+                await asyncio.sleep(rng.random() * 0.02)
+                asyncio.get_running_loop().call_later(rng.random() * 0.2, process.kill)
+                openers.push_async_callback(process.wait, STARTING)
+        outcome.rounds += kills
+        async with connect(url) as bus:
+            bob = await bus.register("bob")
+            receipt = await bob.send("bob", name)
+            message = await bob.receive(STARTING)
+            if message is None or message.id != receipt.id or await bus.agents() != ["bob"]:
+                outcome.violations.append(f"{url} does not work after its openers were killed")
+    return outcome
+
+
+SERVERS = ("redis", "postgres", "nats")
+
+PART = Part(
+    name="crash",
+    title="Crashes",
+    about="""\
+Clients are killed with SIGKILL at random moments, or end themselves at exact points, and are
+started again at once; the server likewise. Senders (S1 to S3: before the send left, before it was
+committed, before it was answered) send under keys and, if a send is in doubt, again under the same
+key. Consumers claim and settle, or serve handlers that send on with their ack (C1: claimed; C2: in
+the handler; C4, C5: before and after the ack is committed), on SQLite and PostgreSQL also handlers
+that write an effect in the store's own transaction (C3). Others let messages die (D1, D2: while a
+message becomes a dead letter, and when somebody is told) and redrive them (R1). M1 is the first
+opening of a place, with its schema, by several processes at once. A round is a kill.
+
+In the end healthy consumers work off what is left, and all that every process saw is judged: each
+message that was accepted has ended, once per key, with its content; no turn began while another
+had the message, unless that one's process was killed or gave up; there is one effect for each
+message that is done; nothing comes again after its end. `recovery` is from the kill of a process to the moment when
+another has what it held: its lease of half a second, at most, and what it takes to notice.
+
+The stores are set to disk. This shows nothing of machines that lose power; see Power loss.""",
+    trials=(
+        Trial(
+            "senders killed",
+            killed(clients.send, clients.send, clients.serve),
+            20,
+            {"sqlite": 2500, "": 300},
+            100,
+        ),
+        Trial(
+            "consumers killed",
+            killed(clients.send, clients.claim, clients.claim, clients.serve, clients.affect),
+            25,
+            {"sqlite": 4000, "": 400},
+            100,
+        ),
+        Trial(
+            "killed at burials and redrives",
+            killed(clients.send, clients.bury, clients.bury, clients.redrive),
+            15,
+            {"sqlite": 2500, "": 200},
+            100,
+        ),
+        Trial("killed at the first opening", opening_killed, 8, {"sqlite": 1000, "": 100}, 100),
+        Trial("server killed", server_killed, 3, {"": 200}, 20, SERVERS),
+    ),
+)
