@@ -107,8 +107,9 @@ opening of a place, with its schema, by several processes at once. A round is a 
 In the end healthy consumers work off what is left, and all that every process saw is judged: each
 message that was accepted has ended, once per key, with its content; no turn began while another
 had the message, unless that one's process was killed or gave up; there is one effect for each
-message that is done; nothing comes again after its end. `recovery` is from the kill of a process to the moment when
-another has what it held: its lease of half a second, at most, and what it takes to notice.
+message that is done; nothing comes again after its end. `recovery` is from the kill of a process
+to the moment when another has what it held: its lease of half a second, at most, and what it takes
+to notice.
 
 The stores are set to disk. This shows nothing of machines that lose power; see Power loss.""",
     trials=(

@@ -24,8 +24,9 @@ from .session import Session
 
 LOOK_SECONDS, LISTENING_SECONDS = 0.5, 3.0
 """Seconds between looks while someone waits: without notifications, and with them."""
-PAUSE = 0.01
-"""Seconds between notifications of this process, and between looks, at least."""
+PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between notifications of this process, at least, and at most if there are any. The first
+is for looks too."""
 LAST_SECONDS = 1.0
 """For what is still to be said at the end."""
 LONGEST = 7900
@@ -88,7 +89,8 @@ class Ears:
             ]
         if self._asleep:
             self._asleep = False
-            self.expect(0.0)  # what happened while nobody waited is not known
+            self._due = self._loop.time()  # what happened while nobody waited is not known
+            self._wake.set()
 
     async def close(self) -> None:
         """Hear and tell no more."""
@@ -259,8 +261,9 @@ class Ears:
                 raise
             except Exception as error:  # noqa: BLE001 - a hint is lost: others look now and then
                 log.debug("%s: others were not told: %s", self._shown, error)
-            # A slow server has better things to do.
-            await asyncio.sleep(max(PAUSE, 10 * (self._loop.time() - began)))
+            # A slow server has better things to do; one that was away has not.
+            took = self._loop.time() - began
+            await asyncio.sleep(min(max(PAUSE, 10 * took), LONGEST_PAUSE))
 
 
 def split(topics: list[str]) -> tuple[list[str], list[str]]:

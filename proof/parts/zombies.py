@@ -1,0 +1,224 @@
+"""Who was frozen while another finished its work, and then goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from afk.messaging import Delivery, LeaseLostError, MessageBus, RetryPolicy, connect
+from afk.messaging.store import A2ADeliveryStore, Capabilities
+from afk.messaging.testing import Subject
+from afk.messaging.testing.history import History, read
+from afk.messaging.testing.processes import Process, hear, run, say
+from afk.messaging.testing.steps import Effects
+from afk.messaging.testing.verdict import Rules, judge
+from afk.messaging.testing.witness import Witness, note_the_end
+
+from ..trial import Ground, Outcome, Part, Trial
+
+AT_ONCE = 25
+"""Messages that one zombie holds."""
+LEASE = 1.0
+LATE = 15.0
+"""Seconds after the lease in which a loaded machine has given it to another."""
+PATIENCE = 60.0
+OFTEN = RetryPolicy(max_attempts=1000, base=0.0, jitter="none")
+WAYS = ("done", "again", "dead", "back", "extend", "effect")
+
+
+class Place(Subject):
+    """Where they work."""
+
+    capabilities = Capabilities(durability="disk")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def store(self, clock: Callable[[], float] | None = None) -> A2ADeliveryStore:
+        """It is only ever reached by its URL."""
+        raise NotImplementedError
+
+
+async def hold(
+    bus: MessageBus, notes: str, seed: int, table: str, count: int, blocks: float
+) -> None:
+    """Claim so many; then, after a freeze or so many seconds of a blocked loop, settle them."""
+    logging.disable()
+    rng = random.Random(seed)
+    witness = Witness(await bus.register("bob"), History(Path(notes), "zombie"))
+    held = []
+    for _ in range(count):
+        delivery = await witness.claim(PATIENCE, lease=LEASE)
+        assert delivery is not None
+        await delivery.send("next", "of the zombie")
+        held.append(delivery)
+        if not blocks and rng.random() < 0.5:
+            await delivery.hold(PATIENCE)  # renewed, until it is frozen
+    say("held")
+    time.sleep(blocks)  # noqa: ASYNC251 - it is the point
+    hear()
+    say([await _accepted(witness, delivery, rng.choice(WAYS), table) for delivery in held])
+
+
+async def _accepted(witness: Witness, delivery: Delivery[Any], way: str, table: str) -> str:
+    """What the zombie could do, if anything."""
+    try:
+        if way == "effect" and table:
+            async with delivery.transaction() as connection:
+                await Effects(table).add(connection, delivery.message.id)
+        else:
+            more: dict[str, Any] = {"again": ("late",), "extend": (LEASE,)}
+            way = "done" if way == "effect" else way
+            await witness.settle(delivery, way, *more.get(way, ()))
+    except LeaseLostError:
+        return ""
+    return way
+
+
+async def zombies(ground: Ground, rounds: int, seed: int, *, blocks: float = 0.0) -> Outcome:
+    """A zombie for every 25 rounds; a round is a message that it held."""
+    outcome, rng = Outcome(), random.Random(seed)
+    while outcome.rounds < rounds:
+        count = min(AT_ONCE, rounds - outcome.rounds)
+        outcome.add(await _zombie(ground, rng, count, blocks))
+    return outcome
+
+
+async def _zombie(ground: Ground, rng: random.Random, count: int, blocks: float) -> Outcome:
+    name = uuid.uuid4().hex
+    notes = ground.folder / f"notes-{name}"
+    notes.mkdir()
+    url = f"sqlite:///{ground.folder}/{name}.db"
+    if ground.store != "sqlite":
+        url = f"{ground.url}?namespace={name}"
+    history = History(notes, "harness")
+    async with connect(url, retry=OFTEN) as bus:
+        for each in ("bob", "next"):
+            await bus.register(each)
+        bob = Witness(bus.mailbox("bob"), history)
+        for number in range(count):
+            await bob.send("bob", number)
+        effects = await _effects(bus, ground)
+        table = effects.name if effects else ""
+        seed = rng.randrange(10**9)
+        async with run(Place(url), hold, str(notes), seed, table, count, blocks) as zombie:
+            await zombie.line(PATIENCE)
+            outcome = await _outlived(bob, zombie, history, effects, count, freeze=not blocks)
+        found = [] if effects is None else await _written(bus, effects)
+        for effect in found:
+            history.note("effect", id=effect)
+        outcome.violations += await _left(bus, found, count if effects else 0)
+        await note_the_end(bus, history, time.monotonic())
+    history.close()
+    verdict = judge([e for e in read(notes) if e.mailbox != "look"], Rules(drained=False))
+    outcome.violations += verdict.violations
+    shutil.rmtree(notes)
+    return outcome
+
+
+async def _outlived(
+    bob: Witness,
+    zombie: Process,
+    history: History,
+    effects: Effects | None,
+    count: int,
+    *,
+    freeze: bool,
+) -> Outcome:
+    """Freeze it, finish its work, and let it go on."""
+    outcome = Outcome(count)
+    if freeze:
+        history.note("fault", process="zombie", outcome="frozen")
+        zombie.signal(signal.SIGSTOP)
+    since = time.monotonic()
+    released = []
+    for _ in range(count):
+        delivery = await bob.claim(PATIENCE, lease=PATIENCE)
+        if delivery is None:
+            outcome.violations.append("nobody got what the zombie held")
+            break
+        released.append(max(0.0, time.monotonic() - since - LEASE))
+        if effects is None:
+            await bob.settle(delivery, "done")
+        else:
+            async with delivery.transaction() as connection:
+                await effects.add(connection, delivery.message.id)
+    outcome.seconds["released"] = released
+    if released and released[-1] > LATE:
+        outcome.violations.append(f"released {released[-1]:.1f} s after the lease had ended")
+    if freeze:
+        zombie.signal(signal.SIGCONT)
+        history.note("fault", process="zombie", outcome="goes on")
+    await zombie.tell()
+    ways = [way for way in await zombie.line(PATIENCE) if way]
+    outcome.violations += [f"a zombie's {way} was accepted" for way in ways]
+    return outcome
+
+
+async def _effects(bus: MessageBus, ground: Ground) -> Effects | None:
+    """A table for them, where they can be part of a turn."""
+    if ground.store not in {"sqlite", "postgres"}:
+        return None
+    effects = Effects()
+    async with (await _look(bus)).transaction() as connection:
+        await effects.create(connection)
+    return effects
+
+
+async def _written(bus: MessageBus, effects: Effects) -> list[str]:
+    async with (await _look(bus)).transaction() as connection:
+        return await effects.all(connection)
+
+
+async def _look(bus: MessageBus) -> Delivery[Any]:
+    """A turn in which the database can be looked at."""
+    look = await bus.register("look")
+    await look.send("look", "look")
+    delivery = await look.claim(PATIENCE)
+    assert delivery is not None
+    return delivery
+
+
+async def _left(bus: MessageBus, found: list[str], effects: int) -> list[str]:
+    """What a zombie has left behind: there must be nothing."""
+    sentences = []
+    if len(found) != effects or len(set(found)) != effects:
+        sentences.append(f"{len(found)} effects of {effects} messages")
+    if sent := await bus.mailbox("next").message_count():
+        sentences.append(f"{sent} messages of a zombie's turns left")
+    return sentences
+
+
+async def frozen(ground: Ground, rounds: int, seed: int) -> Outcome:
+    """Stopped by SIGSTOP."""
+    return await zombies(ground, rounds, seed)
+
+
+async def blocked(ground: Ground, rounds: int, seed: int) -> Outcome:
+    """Its event loop blocked, its leases not held."""
+    return await zombies(ground, rounds, seed, blocks=2 * LEASE)
+
+
+PART = Part(
+    name="zombies",
+    title="Zombies",
+    about="""\
+A process holds 25 messages, half of them renewed, and is frozen with SIGSTOP (or its event loop is
+blocked, none renewed) for longer than its lease of one second. Another one gets all of them, and
+finishes them. Then the first goes on, and tries to ack, nack, reject, give back or extend each, or
+to commit a transaction with an effect in it; with each it has something to send. Nothing of that
+may be accepted or leave, and each message has one effect. A round is a message. `released` is from
+the end of the lease, as the frozen process would have had it at the latest, to the moment when the
+other one has the message; it takes them one after the other.""",
+    trials=(
+        Trial("frozen holder", frozen, 25, {"": 1000}, 100),
+        Trial("blocked holder", blocked, 25, {"": 500}, 100),
+    ),
+)
