@@ -11,6 +11,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 import pytest
 
 from afk.messaging import (
@@ -252,6 +253,57 @@ async def test_terminated_connections_are_made_anew(server: Postgres) -> None:
         message = await waiting
         assert message is not None
         assert time.monotonic() - begin < 1.0
+
+
+async def test_a_connection_lost_while_a_call_is_prepared_is_made_anew(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two steps of the driver: nothing was asked for yet, so nothing fails, at once."""
+    look_up, lost = asyncpg.Connection._introspect_types, []
+
+    async def lose_first(connection: Any, *args: Any) -> Any:
+        if not lost:
+            lost.append(await terminate(server))
+            await until(connection.is_closed, "the driver notices")
+            connection.terminate()
+        return await look_up(connection, *args)
+
+    async with connect(url_of(server)) as bus:
+        ada = await bus.register("ada")
+        monkeypatch.setattr(asyncpg.Connection, "_introspect_types", lose_first)
+        begin = time.monotonic()
+        await ada.send("ada", "hi")
+        assert lost
+        assert time.monotonic() - begin < 5.0
+
+
+async def test_what_is_sent_after_an_outage_is_heard_of_at_once(server: Postgres) -> None:
+    """A process that could not tell others of its mail for a while tells them again soon."""
+    url = url_of(server)
+    async with connect(url) as sender, connect(url) as consumer:
+        ann, bob = await sender.register("ann"), await consumer.register("bob")
+        ears = sender._core.store._here.ears
+        tell = ears._tell
+
+        async def silence(*_: str) -> None:
+            ears._tell = tell
+            await asyncio.sleep(0.8)
+            raise StoreError("the server is away")
+
+        ears._tell = silence
+        await ann.send("bob", "lost")
+        await until(lambda: ears._tell is tell, "others are told")
+        await contents(bob)
+        await asyncio.sleep(2.0)  # more than it took, by far
+        waits = []
+        for number in range(3):
+            waiting = asyncio.create_task(bob.receive(timeout=PATIENCE))
+            await asyncio.sleep(0.1)
+            begin = time.monotonic()
+            await ann.send("bob", number)
+            assert await waiting is not None
+            waits.append(time.monotonic() - begin)
+        assert sorted(waits)[1] < 1.0
 
 
 async def test_what_only_looks_is_asked_again(server: Postgres) -> None:

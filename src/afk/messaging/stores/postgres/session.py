@@ -66,9 +66,18 @@ class Session:
             return await self._ask_once(sql, call.args)
         statement = self._prepared.get(sql)
         if statement is None:
-            statement = self._prepared[sql] = await self.connection.prepare(sql)
+            statement = self._prepared[sql] = await self._prepare(sql)
         found: list[Any] = await statement.fetch(*call.args)
         return found
+
+    async def _prepare(self, sql: str) -> Any:
+        try:
+            return await self.connection.prepare(sql)
+        except AttributeError as error:
+            if not self.lost():
+                raise
+            # The driver takes several steps, and trips when the connection ends between two.
+            raise asyncpg.InterfaceError("connection is closed") from error
 
     async def _ask_once(self, sql: str, args: tuple[Any, ...]) -> list[Any]:
         await self.connection.execute(f"BEGIN {ISOLATION}; SET LOCAL {WAIT}")
