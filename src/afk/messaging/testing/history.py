@@ -31,13 +31,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     send     invoke (key, sender, mailbox, digest, rank), then ok (id, duplicate), fail (error: it
              was refused, nothing is stored) or unknown (error: it may be stored).
     claim    ok only: id, mailbox, digest, token, attempt; `since` is when it was asked for, and it
-             is the claimer's for `lease` s from some time between the two.
+             is the claimer's for `lease` s from some time between the two. Of a `receive`, which
+             does not tell, neither token nor attempt nor lease.
     settle   invoke (id, token, outcome), then ok, fail (error `lost` if the lease was), unknown.
              outcome: done, again, dead, extend, or back (given back, no attempt used).
     handle   invoke (id, mailbox, digest, attempt) as a handler begins, then ok, fail or
              unknown as it ends. What follows, its worker does, out of the handler's sight.
     effect   ok: one effect of the message `id`, as it is found in the end, one event each.
-    redrive  ok: the message `id` was redriven. cancel, ok: it was cancelled.
+    redrive  ok: the message `id` is being redriven. cancel, ok: it was cancelled.
     fault    ok: something was done to `process` (SERVER: to all), `outcome` says what.
     final    ok: a message as the store has it in the end: id, mailbox, digest, attempt, outcome
              (its state: scheduled, pending, leased, done, dead, cancelled), error (the reason).
@@ -76,9 +77,13 @@ class History:
 
     def note(self, kind: Kind, phase: Phase = "ok", **fields: Any) -> None:
         """Write an event down, now."""
-        event = Event(kind=kind, phase=phase, at=time.monotonic(), process=self.name)
+        event = Event(kind=kind, phase=phase, at=self.now(), process=self.name)
         line = msgspec.json.encode(msgspec.structs.replace(event, **fields))
         os.write(self._file, line + b"\n")
+
+    def now(self) -> float:
+        """The time, as `at` has it."""
+        return time.monotonic()
 
     def call(self) -> int:
         """A number for a call of this process."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,7 +47,7 @@ class Witness:
         self, timeout: float | None = None, *, lease: float
     ) -> Delivery[AgentMessage] | None:
         """`mailbox.claim`."""
-        since = time.monotonic()
+        since = self.history.now()
         delivery = await self.mailbox.claim(timeout, lease=lease)
         if delivery is not None:
             self.history.note(
@@ -70,12 +69,15 @@ class Witness:
             await verbs[outcome](*args)
 
     def handler(
-        self, work: Callable[[Delivery[AgentMessage]], Awaitable[Any]]
+        self, work: Callable[[Delivery[AgentMessage]], Awaitable[Any]], *, lease: float = 0.0
     ) -> Callable[[Delivery[AgentMessage]], Awaitable[Any]]:
-        """The same for `mailbox.serve`, with its beginning and its end noted."""
+        """The same for `mailbox.serve`, with its beginning and its end noted.
+
+        lease: what went wrong so many seconds before it began may explain that it comes again.
+        """
 
         async def noted(delivery: Delivery[AgentMessage]) -> Any:
-            with self._noted("handle", **self._it(delivery)):
+            with self._noted("handle", lease=lease, **self._it(delivery)):
                 return await work(delivery)
 
         return noted

@@ -16,7 +16,7 @@ from ...delivery import Delivery
 from ...mailbox import AgentMailbox
 from ...messages import AgentMessage
 from ...receipts import Receipt
-from ..steps import PATIENCE, Effects, claimed, serving, until
+from ..steps import PATIENCE, Effects, claimed, contents, serving, until
 from ..subject import Subject
 
 T = TypeVar("T")
@@ -133,6 +133,17 @@ async def check_a_cancelled_send_is_all_or_nothing(subject: Subject) -> None:
             assert message is not None
             assert (message.content, message.id) == (n, again.id)
             assert await bob.receive(timeout=0) is None
+
+
+async def check_a_cancelled_broadcast_is_all_or_nothing(subject: Subject) -> None:
+    """Cancel `broadcast` at any tick: every agent has its copy, or none has."""
+    async with subject.bus() as bus:
+        ada = await bus.register("ada")
+        others = [await bus.register(f"agent-{n}") for n in range(3)]
+        for n, moment in enumerate(moments()):
+            await _cancelled(ada.broadcast(n), moment)
+            told = [await contents(other) for other in others]
+            assert told in ([[]] * 3, [[n]] * 3), "half a broadcast"
 
 
 async def check_a_cancelled_ack_is_all_or_nothing(subject: Subject) -> None:

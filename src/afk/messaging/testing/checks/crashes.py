@@ -400,6 +400,22 @@ async def check_a_frozen_holder_is_fenced(subject: Subject) -> None:
         assert await contents(ada) == ["of the other"]
 
 
+async def check_a_thawed_holder_renews_no_lease_of_another(subject: Subject) -> None:
+    """A frozen process renewed its lease until then; thawed, it does not renew what another has."""
+    if subject.url is None or not hasattr(signal, "SIGSTOP"):
+        return
+    async with subject.bus(retry=AT_ONCE) as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "work")
+        async with run(subject, hold_and_settle) as process:
+            assert await process.line() == "held"
+            process.signal(signal.SIGSTOP)
+            await claimed(bob, PATIENCE, lease=LEASE)
+            process.signal(signal.SIGCONT)
+            third = await claimed(bob, PATIENCE / 2)  # the hold is longer
+            assert third.attempt == 3
+
+
 # -- dead letters ------------------------------------------------------------------------
 
 

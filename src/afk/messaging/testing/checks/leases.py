@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
+from itertools import product
+from unittest.mock import patch
 
+from ...bus import MessageBus
 from ...delivery import Delivery
 from ...errors import LeaseLostError
 from ...lifecycle import RetryPolicy
 from ...messages import AgentMessage
 from ..clock import FakeClock
 from ..expect import raises
+from ..processes import run, say
 from ..steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
 from ..subject import Subject
 
@@ -66,6 +70,27 @@ async def check_the_stores_clock_judges_leases(subject: Subject) -> None:
         assert await bob.claim(timeout=0) is None
         await delivery.ack()
         assert await receipt.status() == "done"
+
+
+async def claim_an_hour_ahead(bus: MessageBus) -> None:
+    """Claim in a process whose own clock is wrong."""
+    right = time.time
+    with patch.object(time, "time", lambda: right() + 3600):
+        delivery = await (await bus.register("bob")).claim(timeout=0)
+        say(None if delivery is None else delivery.message.content)
+
+
+async def check_a_wrong_clock_ends_no_lease(subject: Subject) -> None:
+    """A process whose own clock is an hour fast takes nothing that another holds."""
+    if subject.url is None:
+        return
+    async with subject.bus() as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "work")
+        delivery = await claimed(bob, lease=PATIENCE)
+        async with run(subject, claim_an_hour_ahead) as process:
+            assert await process.line() is None
+        await delivery.ack()
 
 
 async def check_extend_moves_the_end_of_a_lease(subject: Subject) -> None:
@@ -203,12 +228,14 @@ async def check_a_stale_settle_changes_nothing(subject: Subject) -> None:
     """Once another consumer has claimed a message, its former holder can neither settle nor
     extend it nor send with it; the new holder notices nothing."""
     clock = FakeClock()
-    async with subject.bus(clock, retry=AT_ONCE) as bus, subject.bus(clock) as other:
+    often = RetryPolicy(max_attempts=20, base=0.0, jitter="none")
+    async with subject.bus(clock, retry=often) as bus, subject.bus(clock, retry=often) as other:
         bob, rival = await bus.register("bob"), await other.register("bob")
         receipt = await bob.send("bob", "work")
-        for verb in ("ack", "nack", "reject", "extend"):
+        for verb, sends in product(("ack", "nack", "reject", "extend"), (True, False)):
             old = await claimed(bob, lease=10)
-            await old.send("bob", "never")
+            if sends:
+                await old.send("bob", "never")
             clock.advance(11)
             new = await claimed(rival, lease=10)
             with raises(LeaseLostError):

@@ -307,6 +307,21 @@ async def check_a_message_without_ttl_waits(subject: Subject) -> None:
         assert await gone.status() in ("dead", None)
 
 
+async def check_a_redriven_letter_outlives_its_retention(subject: Subject) -> None:
+    """Once redriven, an expired dead letter is mail like any other, which nothing lets go of."""
+    clock = FakeClock()
+    async with subject.bus(clock, history=1, retention=20) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        await ada.send("bob", "expired", ttl=100)
+        clock.advance(101)
+        [letter] = await bus.dead_letters()
+        assert await bus.redrive(letter.id) == 1
+        clock.advance(50)
+        await bob.message_count()
+        assert [letter.id for letter in await bus.dead_letters()] == []
+        assert await contents(bob) == ["expired"]
+
+
 async def check_expired_letters_are_kept_for_retention(subject: Subject) -> None:
     """An expired dead letter is kept for `retention`, and no longer; others stay."""
     clock = FakeClock()

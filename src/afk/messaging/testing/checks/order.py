@@ -111,6 +111,7 @@ async def check_a_thread_is_worked_on_one_at_a_time(subject: Subject) -> None:
         await ada.send("bob", "y")
         held = [await claimed(bob) for _ in range(4)]
         assert [d.message.content for d in held] == ["b1", "x", "y", "a1"]
+        await ada.send("bob", "b2", thread_id="b")  # behind what is in someone's hands, too
         assert await bob.claim(timeout=0) is None
         await held[3].ack()
         assert (await claimed(bob)).message.content == "a2"

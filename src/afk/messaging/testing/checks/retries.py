@@ -200,13 +200,14 @@ async def check_draining_gives_back(subject: Subject) -> None:
 async def check_only_what_can_start_is_claimed(subject: Subject) -> None:
     """`serve` never holds more than it works on, so no message waits, leased, behind another."""
     running: list[Any] = []
-    most = 0
+    most = at_once = 0
 
     async def handler(delivery: Delivery[AgentMessage]) -> None:
-        nonlocal most
+        nonlocal most, at_once
         running.append(delivery.message.content)
+        at_once = max(at_once, len(running))
         most = max(most, (await bus.stats())["bob"].leased - len(running))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.005 * (1 + delivery.message.content % 3))  # they end one by one
         running.remove(delivery.message.content)
         if delivery.attempt == 1:
             raise ValueError("once")
@@ -217,6 +218,7 @@ async def check_only_what_can_start_is_claimed(subject: Subject) -> None:
         async with serving(bob, handler, concurrency=3):
             for receipt in receipts:
                 assert await receipt.settled(PATIENCE) == "done"
+    assert at_once <= 3
     assert most in range(4)
 
 
@@ -309,8 +311,9 @@ async def check_the_undecodable_is_buried_at_first_sight(subject: Subject) -> No
 
 async def check_redrive_begins_anew(subject: Subject) -> None:
     """`redrive` makes dead letters pending again, last in line, with attempts and ttl anew; they
-    keep their id, key and content, and the count of redrives."""
+    keep their id, key and content, and the count of redrives. No token comes again."""
     clock = FakeClock()
+    tokens: set[str] = set()
     async with subject.bus(clock, retry=RetryPolicy(max_attempts=2, base=0.0)) as bus:
         bob = await bus.register("bob")
         receipt = await bob.send("bob", "work", ttl=100, idempotency_key="k")
@@ -318,6 +321,8 @@ async def check_redrive_begins_anew(subject: Subject) -> None:
             for attempt in (1, 2):
                 delivery = await claimed(bob)
                 assert (delivery.attempt, delivery.message.id) == (attempt, receipt.id)
+                assert delivery.token not in tokens
+                tokens.add(delivery.token)
                 await delivery.nack()
             [letter] = await bus.dead_letters("bob")
             assert letter.redrives == redrives
