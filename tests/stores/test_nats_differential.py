@@ -12,8 +12,8 @@ from afk.messaging.store import A2ADeliveryStore
 from afk.messaging.stores.nats.replica import Replica
 from afk.messaging.testing.clock import FakeClock
 from afk.messaging.testing.servers import NATS
+from proof.parts.model.differential import differ
 
-from .differential import differ
 from .over_nats import space
 
 

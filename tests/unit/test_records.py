@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from afk.messaging import AgentMessage, InternalA2AEnvelope, InvalidMessageError
+from afk.messaging import (
+    AgentMessage,
+    InMemoryA2ADeliveryStore,
+    InternalA2AEnvelope,
+    InvalidMessageError,
+    MessageBus,
+)
 from afk.messaging.messages import Context
 from afk.messaging.records import (
     WIRE_VERSION,
@@ -24,6 +30,7 @@ from afk.messaging.records import (
     letter_record,
     wire,
 )
+from afk.messaging.store import Send, Turn
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 names = st.from_regex(r"[A-Za-z0-9_:/@][A-Za-z0-9._:/@-]{0,20}", fullmatch=True)
@@ -254,3 +261,53 @@ def test_a_letter_is_checked_field_by_field(field: str, value: Any) -> None:
     message: Any = AgentMessage(**(good | {field: value}))
     with pytest.raises(InvalidMessageError, match=f"^{field}"):
         letter_record(message)
+
+
+def body(**fields: Any) -> bytes:
+    """A record of somebody else's making."""
+    plain = {"v": 1, "id": "x", "sender": "a", "recipient": "b", "timestamp": 1.0, "content": 1}
+    return msgspec.json.encode(plain | fields)
+
+
+def test_a_record_nested_too_deep_is_a_value_error() -> None:
+    deep = b"[" * 5000 + b"]" * 5000
+    for field in ("content", "metadata", "unknown"):
+        with pytest.raises(ValueError, match="recursion"):
+            letter(decode(body(**{field: msgspec.Raw(deep)})))
+
+
+@pytest.mark.parametrize("view", [letter, envelope])
+def test_metadata_that_is_no_object_is_a_value_error(view: Any) -> None:
+    with pytest.raises(ValueError, match="metadata"):
+        view(decode(body(metadata=[1])))
+
+
+def test_a_time_beyond_all_times_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="timestamp"):
+        envelope(decode(body(timestamp=1e308)))
+
+
+async def test_what_cannot_be_read_is_not_shown_and_then_buried() -> None:
+    store = InMemoryA2ADeliveryStore()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob")
+        hostile = Send(body=body(metadata=[1]), id="x", mailbox="bob", sender="a")
+        await store.put((Turn(sends=(hostile,)),))
+        await bob.send("bob", "healthy")
+        assert [message.content for message in await bob.peek()] == ["healthy"]
+        message = await bob.receive(timeout=0)
+        assert message is not None
+        assert message.content == "healthy"
+        [dead] = await bus.dead_letters()
+        assert (dead.id, dead.reason) == ("x", "undecodable")
+
+
+@pytest.mark.parametrize("field", ["ttl", "delay"])
+async def test_a_number_beyond_all_floats_is_the_senders_error(field: str) -> None:
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        options: Any = {field: 10**5000}
+        with pytest.raises(InvalidMessageError, match=field):
+            await bob.send("bob", "x", **options)
+        with pytest.raises(InvalidMessageError, match="priority"):
+            await bob.send("bob", "x", priority=10**5000)  # type: ignore[arg-type]

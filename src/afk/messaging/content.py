@@ -52,13 +52,16 @@ def encode_content(value: Any, where: str = "content") -> msgspec.Raw:
 
 
 def decode_content(raw: msgspec.Raw) -> Any:
-    """The value of a stored content."""
-    return _decode(raw)
+    """The value of a stored content; ValueError where it cannot be read."""
+    try:
+        return _decode(raw)
+    except RecursionError as error:
+        raise ValueError(f"no content: {error}") from None
 
 
 def canonical(raw: msgspec.Raw) -> bytes:
     """The same bytes for the same JSON value, whatever the order of keys."""
-    return msgspec.json.encode(_decode(raw), order="sorted")
+    return msgspec.json.encode(decode_content(raw), order="sorted")
 
 
 def decode_as(raw: msgspec.Raw, kind: Any) -> Any:
@@ -123,8 +126,16 @@ def _walk(value: Any, where: str, depth: int) -> Any:
 
 def _key(key: Any, where: str) -> str:
     if not isinstance(key, str):
-        raise InvalidMessageError(f"{where}: key {key!r} is not a string")
+        raise InvalidMessageError(f"{where}: key {shown(key)} is not a string")
     return _text(key, where)
+
+
+def shown(value: Any) -> str:
+    """Its repr; integers of thousands of digits have none."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"this {type(value).__name__}"
 
 
 def _text(value: str, where: str) -> str:

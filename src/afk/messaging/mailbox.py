@@ -17,7 +17,7 @@ from .log import log
 from .messages import BROADCAST, AgentMessage, InternalA2AEnvelope, check_name
 from .posting import ask, post, post_copies
 from .receipts import Receipt
-from .records import Record, decode
+from .records import decode
 from .sending import Options, SendOptions, compose
 from .store import Leased, Query, Row, Turn
 from .views import ENVELOPES, LETTERS, M, View
@@ -182,7 +182,17 @@ class Mailbox(Generic[M]):
         rows = await self._core.browse(
             Query(mailbox=self.name, state="pending", order="delivery", limit=limit)
         )
-        return [self._view.read(record, self.name, None) for record in _readable(rows)]
+        return [message for row in rows if (message := self._shown(row)) is not None]
+
+    def _shown(self, row: Row) -> M | None:
+        """The message of a row; None if its body is gone or cannot be read."""
+        if row.body is None:
+            return None
+        try:
+            return self._view.read(decode(row.body), self.name, None)
+        except ValueError:
+            log.warning("message %s cannot be read; it is buried when claimed", row.id)
+            return None
 
     async def message_count(self) -> int:
         """How many messages wait; not what is scheduled or leased."""
@@ -198,17 +208,6 @@ def _is_async(handler: object) -> bool:
     if isroutine(handler) and getattr(handler, "__name__", "") != "<lambda>":
         return iscoroutinefunction(handler)
     return callable(handler)
-
-
-def _readable(rows: list[Row]) -> list[Record]:
-    records = []
-    for row in rows:
-        try:
-            if row.body is not None:
-                records.append(decode(row.body))
-        except ValueError:
-            log.warning("message %s cannot be read; it is buried when claimed", row.id)
-    return records
 
 
 class AgentMailbox(Mailbox[AgentMessage]):

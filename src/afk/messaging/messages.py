@@ -11,6 +11,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from .content import shown
 from .errors import InvalidMessageError
 
 Priority = Literal["low", "normal", "high", "urgent"]
@@ -224,5 +225,5 @@ def rank(priority: object) -> int:
         return PRIORITIES.index(priority)
     except ValueError:
         raise InvalidMessageError(
-            f"priority: {priority!r} is not one of low, normal, high, urgent"
+            f"priority: {shown(priority)} is not one of low, normal, high, urgent"
         ) from None

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from .content import canonical, decode_as, decode_content, encode_content
+from .content import canonical, decode_as, decode_content, encode_content, shown
 from .errors import InvalidMessageError
 from .messages import (
     BROADCAST,
@@ -71,7 +71,10 @@ def decode(body: Body) -> Record:
     """The record of these bytes; ValueError when they are no record of a known version."""
     if isinstance(body, Record):
         return body
-    record = _decoder.decode(body)
+    try:
+        record = _decoder.decode(body)
+    except RecursionError as error:
+        raise ValueError(f"no record: {error}") from None
     if record.v != WIRE_VERSION:
         raise ValueError(f"wire version {record.v} is not {WIRE_VERSION}")
     return record
@@ -181,10 +184,17 @@ def envelope(record: Record, reader: str = "", kind: Any = None) -> InternalA2AE
         payload=payload,
         metadata=_visible(record.metadata),
         causation_id=record.causation_id,
-        timestamp_ms=round(record.timestamp * 1000),
+        timestamp_ms=_milliseconds(record.timestamp),
         priority=record.priority,
         _context=_context(record, reader),
     )
+
+
+def _milliseconds(timestamp: float) -> int:
+    try:
+        return round(timestamp * 1000)
+    except OverflowError:
+        raise ValueError(f"timestamp: {timestamp!r} is not a time") from None
 
 
 def _context(record: Record, reader: str) -> Context:
@@ -202,8 +212,10 @@ def _context(record: Record, reader: str) -> Context:
 
 
 def _visible(metadata: Raw) -> dict[str, Any]:
-    shown: dict[str, Any] = decode_content(metadata)
-    return {k: v for k, v in shown.items() if not k.startswith(RESERVED)} if shown else {}
+    visible: Any = decode_content(metadata)
+    if not isinstance(visible, dict):
+        raise ValueError(f"metadata: an object is needed, not {type(visible).__name__}")
+    return {k: v for k, v in visible.items() if not k.startswith(RESERVED)}
 
 
 def _metadata(metadata: Any) -> Raw:
@@ -251,7 +263,7 @@ def _text(value: object, where: str) -> str:
 
 def _number(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
-        raise InvalidMessageError(f"{where}: {value!r} is not a time")
+        raise InvalidMessageError(f"{where}: {shown(value)} is not a time")
     return value
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .content import shown
 from .errors import InvalidMessageError
 from .lifecycle import DeadReason
 from .messages import AgentMessage, Context, MessageType, Priority
@@ -135,6 +136,10 @@ def _seconds(value: float | None, where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidMessageError(f"{where}: seconds are needed, not {value!r}")
-    if not (math.isfinite(value) and value >= 0):
-        raise InvalidMessageError(f"{where}: {value!r} is not zero or more seconds")
-    return float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        seconds = math.inf
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise InvalidMessageError(f"{where}: {shown(value)} is not zero or more seconds")
+    return seconds

@@ -10,11 +10,13 @@ from msgspec.structs import replace
 
 from afk.messaging import AgentMessage, MessagingError
 from afk.messaging.lifecycle import Again, Dead, Done, Extend, Outcome, RetryPolicy
+from afk.messaging.messages import Context
 from afk.messaging.records import letter_record, wire
 from afk.messaging.store import A2ADeliveryStore, Batch, Box, Claim, Query, Row, Send, Turn
 from afk.messaging.testing.clock import FakeClock
 
 NAMES = ("ada", "bob", "eve", "a/b:c@d")
+CALLS = 120
 Made = Callable[[FakeClock], A2ADeliveryStore]
 
 
@@ -25,7 +27,6 @@ class Player:
         self.random = random.Random(seed)
         self.ids: list[str] = ["nobody"]
         self.tokens: list[str] = ["no.1", ""]
-        self.version = 0
 
     def call(self) -> tuple[str, tuple[Any, ...]]:  # noqa: PLR0911 - one for each verb
         """A verb, and its arguments."""
@@ -82,7 +83,7 @@ class Player:
         if not sends or pick.random() < 0.4:
             token, outcome = pick.choice(self.tokens[-6:]), pick.choice(outcomes)
             return Turn(sends=sends, token=token, outcome=outcome)
-        return Turn(sends=sends, roster=pick.choice((None, None, None, None, self.version)))
+        return Turn(sends=sends, roster=pick.choice((None, None, None, None, 0, 0, -1)))
 
     def _send(self) -> Send:
         pick = self.random
@@ -93,9 +94,23 @@ class Player:
             self.ids.append(name)
         sender, mailbox = pick.choice(NAMES), pick.choice((*NAMES, *NAMES, "nobody"))
         answers = pick.choice(self.ids[-12:]) if pick.random() < 0.2 else None
-        content = pick.choice((1, 1, "x" * 300))
+        thread, chain = pick.choice(("", "", "t", "u")), pick.choice((None, "c"))
+        awaited = answers is not None or pick.random() < 0.3
+        message = AgentMessage(
+            sender,
+            mailbox,
+            pick.choice((1, 1, "x" * 300)),
+            id=name,
+            correlation_id=chain,
+            causation_id=answers,
+            _context=Context(
+                kind="event" if not awaited else "response" if answers else "request",
+                thread_id=thread,
+                awaited=awaited,
+            ),
+        )
         return Send(
-            body=wire(letter_record(AgentMessage(sender, mailbox, content, id=name))),
+            body=wire(letter_record(message)),
             id=name,
             mailbox=mailbox,
             sender=sender,
@@ -104,9 +119,9 @@ class Player:
             compare=pick.random() < 0.7,
             delay=pick.choice((0.0, 0.0, 0.0, 1.0, 5.0)),
             ttl=pick.choice((None, None, None, 2.0, 8.0)),
-            thread=pick.choice(("", "", "t", "u")),
-            chain=pick.choice((None, "c")),
-            awaited=answers is not None or pick.random() < 0.3,
+            thread=thread,
+            chain=chain,
+            awaited=awaited,
             answers=answers,
             alone=pick.random() < 0.2,
             dead=("hops", "too many") if pick.random() < 0.05 else None,
@@ -118,10 +133,17 @@ class Player:
 
 async def played(store: A2ADeliveryStore, verb: str, args: tuple[Any, ...]) -> Any:
     """What the store answers, or the kind of error it raises."""
+    if verb == "put":  # versions are a store's own
+        now = (await store.agents()).version
+        args = (tuple(replace(t, roster=_version(now, t.roster)) for t in args[0]),)
     try:
         return await getattr(store, verb)(*args)
     except MessagingError as error:
         return type(error)
+
+
+def _version(now: int, back: int | None) -> int | None:
+    return None if back is None else now + back
 
 
 async def shown(store: A2ADeliveryStore) -> Any:
@@ -155,7 +177,7 @@ def comparable(answer: Any) -> Any:
     return answer
 
 
-async def differ(one: Made, other: Made, seed: int, calls: int = 120) -> None:
+async def differ(one: Made, other: Made, seed: int, calls: int = CALLS) -> None:
     """AssertionError where the stores part, with the seed and the call."""
     clock, player = FakeClock(), Player(seed)
     stores = [one(clock), other(clock)]
@@ -174,7 +196,6 @@ async def differ(one: Made, other: Made, seed: int, calls: int = 120) -> None:
             answers = [comparable(await played(store, verb, args)) for store in stores]
             assert answers[0] == answers[1], f"{answers[0]}\n{answers[1]}\n{where}"
             player.learn(answers[0])
-            player.version = (await stores[0].agents()).version
             if number % 10 == 0:
                 assert await shown(stores[0]) == await shown(stores[1]), where
     finally:
