@@ -62,6 +62,8 @@ def _section(part: Part, lines: dict[str, Any]) -> str:
 
 
 def _row(trial: Trial, store: str, line: dict[str, Any]) -> list[str]:
+    if line.get("lacks"):
+        return [store, trial.what, "0", "", f"not run: {line['lacks']}", ""]
     rounds, failures = line["rounds"], len(line["violations"])
     figures = [f"{name} {count:,}" for name, count in sorted(line["counts"].items())]
     for name, times in sorted(line["seconds"].items()):

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,14 @@ def run(part: Part, stores: Iterable[str], seed: int, results: Path = RESULTS) -
     path = results / f"{part.name}.json"
     lines: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     for store in stores:
-        trials = [trial for trial in part.trials if store in trial.stores]
+        trials = []
+        for trial in part.trials:
+            if store in trial.stores and (lacks := trial.needs()):
+                _pass_over(lines, trial, store, lacks, seed)
+                _save(path, lines)
+                yield f"{store}: {trial.what}: passed over: {lacks}"
+            elif store in trial.stores:
+                trials.append(trial)
         if all(_done(lines, trial, store) >= trial.size(store) for trial in trials):
             continue
         with ground(store) as place:
@@ -48,7 +54,7 @@ def run(part: Part, stores: Iterable[str], seed: int, results: Path = RESULTS) -
                     outcome = asyncio.run(trial.run(place, rounds, seed + done))
                     took = time.monotonic() - began
                     _keep(lines, trial, store, outcome, took, seed)
-                    path.write_text(json.dumps(lines, indent=1, sort_keys=True) + "\n", "utf-8")
+                    _save(path, lines)
                     bad = len(lines[_key(trial, store)]["violations"])
                     done = _done(lines, trial, store)
                     yield f"{store}: {trial.what}: {done:,} of {trial.size(store):,}, {bad} bad"
@@ -62,11 +68,29 @@ def _done(lines: dict[str, Any], trial: Trial, store: str) -> int:
     return int(lines.get(_key(trial, store), {}).get("rounds", 0))
 
 
+def _save(path: Path, lines: dict[str, Any]) -> None:
+    path.write_text(json.dumps(lines, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def _line(lines: dict[str, Any], trial: Trial, store: str, seed: int) -> dict[str, Any]:
+    """The line of a trial and store, begun if there is none."""
+    begun = {"took": 0.0, "seed": seed, "lacks": "", **_plain(Outcome())}
+    line: dict[str, Any] = lines.setdefault(_key(trial, store), begun)
+    return line
+
+
+def _pass_over(lines: dict[str, Any], trial: Trial, store: str, lacks: str, seed: int) -> None:
+    """Note why a trial cannot run here, unless it has run before."""
+    line = _line(lines, trial, store, seed)
+    if not line["rounds"]:
+        line.update(lacks=lacks, on=machine())
+
+
 def _keep(
     lines: dict[str, Any], trial: Trial, store: str, outcome: Outcome, took: float, seed: int
 ) -> None:
     """Add what a batch brought to the line of its trial and store."""
-    line = lines.setdefault(_key(trial, store), {"took": 0.0, "seed": seed, **asdict(Outcome())})
+    line = _line(lines, trial, store, seed)
     total = Outcome(line["rounds"], line["violations"], line["counts"], line["seconds"])
     total.counts = type(outcome.counts)(total.counts)
     total.add(outcome)
@@ -74,7 +98,11 @@ def _keep(
         if len(times) > MOST_TIMES:
             total.seconds[name] = random.Random(seed).sample(times, MOST_TIMES)
         total.seconds[name] = [round(each, 4) for each in total.seconds[name]]
-    line.update(asdict(total), took=line["took"] + took, on=machine())
+    line.update(_plain(total), took=line["took"] + took, lacks="", on=machine())
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return vars(outcome) | {"counts": dict(outcome.counts)}
 
 
 def machine() -> dict[str, Any]:

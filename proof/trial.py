@@ -40,7 +40,7 @@ class Outcome:
         """These rounds too."""
         self.rounds += other.rounds
         self.violations += other.violations
-        self.counts += other.counts
+        self.counts.update(other.counts)  # `+=` would drop what is zero, such as the lost
         for name, times in other.seconds.items():
             self.seconds.setdefault(name, []).extend(times)
 
@@ -49,10 +49,16 @@ Run = Callable[[Ground, int, int], Awaitable[Outcome]]
 """`async def run(ground, rounds, seed)`: so many rounds; the same seed makes the same choices."""
 
 
+def nothing() -> str:
+    """What a trial needs that can run anywhere."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Trial:
-    """A line of the report. small: the rounds that every test run makes; large: those of the
-    proof, by store (`""` for any other); batch: rounds after which the figures are saved."""
+    """A line of the report. small: the rounds that every test run makes, 0 if it makes none;
+    large: those of the proof, by store (`""` for any other); batch: rounds after which the figures
+    are saved."""
 
     what: str
     run: Run
@@ -62,6 +68,8 @@ class Trial:
     stores: tuple[str, ...] = ("sqlite", "redis", "postgres", "nats")
     expect_failures: bool = False
     """A control that must fail, or what injects the faults is broken."""
+    needs: Callable[[], str] = nothing
+    """Why it cannot run on this machine; "" if it can."""
 
     def size(self, store: str) -> int:
         """The rounds of the proof."""

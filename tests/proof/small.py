@@ -25,12 +25,14 @@ def small(part: Part) -> Any:
         pytest.param(store, trial, id=f"{store}-{trial.what}")
         for store in ("memory", "sqlite", "redis", "postgres", "nats")
         for trial in part.trials
-        if store in trial.stores
+        if store in trial.stores and trial.small
     ]
 
     @pytest.mark.timeout(170)
     @pytest.mark.parametrize(("place", "trial"), cases, indirect=["place"])
     async def test_nothing_breaks(place: Ground, trial: Trial) -> None:
+        if lacks := trial.needs():
+            pytest.skip(lacks)
         seed = random.randrange(10**6)
         outcome = await trial.run(place, trial.small, seed)
         assert outcome.rounds == trial.small

@@ -221,6 +221,13 @@ asyncio.run(main())
 # -- trouble -----------------------------------------------------------------------------
 
 
+@posix
+def test_the_lock_file_has_its_room_from_the_start(tmp_path: Path) -> None:
+    """It is used as memory: on a full disk a hole in it would end the process, with SIGBUS."""
+    LockFile(tmp_path / "mail.db.lock").close()
+    assert (tmp_path / "mail.db.lock").stat().st_blocks > 0
+
+
 async def test_a_full_disk_fails_the_send_and_works_again(tmp_path: Path) -> None:
     async with SQLiteMessageBus(tmp_path / "mail.db") as bus:
         mailbox = await bus.register("a")

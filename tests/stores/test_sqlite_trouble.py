@@ -18,7 +18,7 @@ from afk.messaging import (
     SQLiteMessageBus,
     StoreError,
 )
-from afk.messaging.testing.steps import until
+from afk.messaging.testing.steps import serving, until
 
 
 def writers() -> list[threading.Thread]:
@@ -93,6 +93,42 @@ async def test_a_renewal_that_fails_after_a_session_does_not_stop_the_store(
         assert delivery.settled
         await mailbox.send("a", 2)
         assert await mailbox.message_count() == 1
+
+
+async def test_a_file_that_cannot_be_opened_for_a_while_is_no_end_of_serving(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """A disk that fails and does not let the file be opened anew: what may pass is a StoreError."""
+    place, away = tmp_path / "here", tmp_path / "away"
+    place.mkdir()
+    handled = asyncio.Queue[object]()
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        await handled.put(delivery.message.content)
+
+    async with SQLiteMessageBus(place / "mail.db") as bus:
+        mailbox = await bus.register("a")
+        writer = bus._core.store._engine.writer
+        real = writer._together
+
+        def fail_once(group, writes):
+            if group:
+                monkeypatch.undo()
+                place.rename(away)
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise error
+            return real(group, writes)
+
+        async with serving(mailbox, handler):
+            monkeypatch.setattr(writer, "_together", fail_once)
+            for _ in range(3):
+                with pytest.raises(StoreError, match="cannot be opened"):
+                    await mailbox.send("a", "too early", idempotency_key="k")
+            away.rename(place)
+            assert not (await mailbox.send("a", "in time", idempotency_key="k")).duplicate
+            async with asyncio.timeout(20):
+                assert await handled.get() == "in time"
 
 
 async def test_what_is_overdue_elsewhere_keeps_nobody_busy(tmp_path: Path) -> None:

@@ -38,6 +38,16 @@ else:
 
 
 _SIZE = 16
+
+
+def _lengthen(fd: int) -> None:
+    """With room on the disk: to touch a hole in memory ends the process if the disk is full."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, _SIZE)
+    else:
+        os.ftruncate(fd, _SIZE)
+
+
 _open: WeakSet[LockFile] = WeakSet()
 
 
@@ -49,7 +59,7 @@ class LockFile:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(self._fd).st_size < _SIZE:
-                os.ftruncate(self._fd, _SIZE)
+                _lengthen(self._fd)
             self._memory = mmap.mmap(self._fd, _SIZE)
         except BaseException:
             os.close(self._fd)

@@ -123,9 +123,13 @@ class Writer:
             self._db = None
 
     def _failure(self, error: Exception) -> MessagingError:
-        if isinstance(error, MessagingError):
+        """What to tell who asked. The file was open before, so that it cannot be now may pass."""
+        if isinstance(error, ConfigurationError) and isinstance(error.__cause__, sqlite3.Error):
+            failure = StoreError(str(error))
+        elif isinstance(error, MessagingError):
             return error
-        failure = StoreError(f"{self.path}: {error}")
+        else:
+            failure = StoreError(f"{self.path}: {error}")
         failure.__cause__ = error
         return failure
 
