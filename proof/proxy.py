@@ -165,6 +165,7 @@ class Proxy:
         self._wires.add(wire)
         try:
             await asyncio.gather(wire.out(reader), wire.back(there))
+            await wire.close()
         finally:
             wire.reset()
             self._wires.discard(wire)
@@ -206,6 +207,13 @@ class Wire:
     async def back(self, source: asyncio.StreamReader) -> None:
         """Carry what the server says."""
         await self._carry(source, self._client, self._terms.back, self._pass_some)
+
+    async def close(self) -> None:
+        """In order: what was written leaves first."""
+        for writer in (self._client, self._server):
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def reset(self) -> None:
         """RST, both ways."""

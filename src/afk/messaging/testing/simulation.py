@@ -160,6 +160,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if not self._stopping:
             self._jump()
 
+    def go_on(self) -> None:
+        """As many callbacks as before may run, counted from now."""
+        self._most += self.ticks
+
     def _jump(self) -> None:
         self._asked = None
         timers = self._scheduled
@@ -226,6 +230,7 @@ def simulate(main: Coroutine[Any, Any, T], seed: int, *, most: int = 10_000_000)
 def _end(loop: SimulatedLoop) -> None:
     """Cancel the tasks that are left, and let them end."""
     left = asyncio.all_tasks(loop)
+    loop.go_on()
     for task in left:
         task.cancel()
     with suppress(StuckError):  # one that does not end when cancelled
