@@ -8,19 +8,17 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from afk.messaging import Delivery, LeaseLostError, MessageBus, RetryPolicy, connect
-from afk.messaging.store import A2ADeliveryStore, Capabilities
-from afk.messaging.testing import Subject
 from afk.messaging.testing.history import History, read
 from afk.messaging.testing.processes import Process, hear, run, say
 from afk.messaging.testing.steps import Effects
 from afk.messaging.testing.verdict import Rules, judge
 from afk.messaging.testing.witness import Witness, note_the_end
 
+from ..place import Place
 from ..trial import Ground, Outcome, Part, Trial
 
 AT_ONCE = 25
@@ -31,19 +29,6 @@ LATE = 15.0
 PATIENCE = 60.0
 OFTEN = RetryPolicy(max_attempts=1000, base=0.0, jitter="none")
 WAYS = ("done", "again", "dead", "back", "extend", "effect")
-
-
-class Place(Subject):
-    """Where they work."""
-
-    capabilities = Capabilities(durability="disk")
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def store(self, clock: Callable[[], float] | None = None) -> A2ADeliveryStore:
-        """It is only ever reached by its URL."""
-        raise NotImplementedError
 
 
 async def hold(

@@ -12,8 +12,8 @@ from random import Random
 from afk.messaging import MessageBus, StoreError, connect
 from afk.messaging.testing.processes import run
 
+from ...place import Place
 from ...trial import Ground, Outcome
-from .place import Place
 from .workers import MIXED, hold
 
 PATIENCE = 1.0

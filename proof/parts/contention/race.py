@@ -17,8 +17,8 @@ from afk.messaging.testing.processes import Process, run
 from afk.messaging.testing.verdict import judge
 from afk.messaging.testing.witness import Witness, note_the_end
 
+from ...place import Place
 from ...trial import Ground, Outcome
-from .place import Place
 from .trouble import Kill, trouble
 from .workers import LEASE, MIXED, RACE, RACERS, compete, disputed
 

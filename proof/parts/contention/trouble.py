@@ -15,7 +15,7 @@ from random import Random
 from afk.messaging.testing.history import History
 from afk.messaging.testing.processes import Process, run
 
-from .place import Place
+from ...place import Place
 from .workers import disturb
 
 PATIENCE = 120.0

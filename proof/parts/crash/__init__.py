@@ -12,9 +12,10 @@ from afk.messaging import MessageBus, connect
 from afk.messaging.testing.history import SERVER
 from afk.messaging.testing.processes import Work, run, say
 
+from ...place import Place
 from ...trial import Ground, Outcome, Part, Run, Trial
 from . import clients
-from .batch import STARTING, Batch, Place
+from .batch import STARTING, Batch
 
 OPENERS = 4
 

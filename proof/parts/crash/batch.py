@@ -14,14 +14,13 @@ from sqlite3 import connect as open_file
 from typing import Any
 
 from afk.messaging import Delivery, MessageBus, connect
-from afk.messaging.store import A2ADeliveryStore, Capabilities
-from afk.messaging.testing import Subject
 from afk.messaging.testing.history import SERVER, Event, History, read
 from afk.messaging.testing.processes import Process, Work, run
 from afk.messaging.testing.steps import Effects
 from afk.messaging.testing.verdict import Parts, Rules, judge
 from afk.messaging.testing.witness import Witness, note_the_end
 
+from ...place import Place
 from ...trial import Ground, Outcome
 from . import clients
 from .clients import BOXES, EFFECT, GRAVE, LEASE, MAIL, NEXT, STUBBORN
@@ -33,19 +32,6 @@ BUSY = 15.0
 """Seconds more that a loaded machine may take."""
 STARTING = 60.0
 DRAINING = 120.0
-
-
-class Place(Subject):
-    """Where the clients work."""
-
-    capabilities = Capabilities(durability="disk")
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def store(self, clock: Callable[[], float] | None = None) -> A2ADeliveryStore:
-        """It is only ever reached by its URL."""
-        raise NotImplementedError
 
 
 class Batch:

@@ -15,8 +15,8 @@ from afk.messaging.testing.processes import Process, run
 from afk.messaging.testing.steps import AT_ONCE, until
 from afk.messaging.testing.verdict import Parts
 
+from ...place import Place
 from ...trial import Outcome
-from ..contention.place import Place
 from . import clients
 from .checks import integrity
 from .disk import Disk

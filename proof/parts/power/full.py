@@ -18,8 +18,8 @@ from afk.messaging.testing.processes import run
 from afk.messaging.testing.verdict import Parts, judge
 from afk.messaging.testing.witness import Witness, note_the_end
 
+from ...place import Place
 from ...trial import Ground, Outcome
-from ..contention.place import Place
 from .checks import integrity
 from .clients import MAIL, come_late
 from .disk import disk

@@ -1,4 +1,4 @@
-"""A file that processes share."""
+"""Where the processes of a trial work."""
 
 from __future__ import annotations
 
