@@ -282,6 +282,15 @@ def test_a_store_has_a_name(nowhere: Afk, tmp_path: Path) -> None:
     assert nowhere("agents").out == "no agents\n"
     assert (tmp_path / "a.db").exists()
     assert not (tmp_path / "b.db").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AFK_CONTEXT", "other")
+        assert nowhere("agents").out == "no agents\n"
+        assert (tmp_path / "b.db").exists()
+        (tmp_path / "b.db").unlink()
+    nowhere.url = "sqlite:////nowhere/c.db"  # what is typed goes before the environment
+    assert nowhere("agents", "--context", "team").out == "no agents\n"
+    assert nowhere("agents").code == 2
+    nowhere.url = ""
     file = tmp_path / "config" / "afk" / "contexts.json"
     assert file.stat().st_mode & 0o077 == 0
     nowhere("context", "remove", "team")

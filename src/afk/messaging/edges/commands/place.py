@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from afk.messaging import (
     UnknownAgentError,
     connect,
 )
+from afk.messaging.connect import ENVIRONMENT
 
 from . import contexts
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+CONTEXT = "AFK_CONTEXT"
 
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 
@@ -34,13 +38,13 @@ class Place:
     Parameters
     ----------
     url
-        The store, such as sqlite:///team.db or redis://localhost.
+        The store, such as sqlite:///team.db or redis://localhost; else AFK_MESSAGING_URL.
     context
-        A name that `afk context set` gave to a URL.
+        A name that `afk context set` gave to a URL; else AFK_CONTEXT, or the one in use.
     """
 
-    url: Annotated[str | None, Parameter(env_var="AFK_MESSAGING_URL")] = None
-    context: Annotated[str | None, Parameter(env_var="AFK_CONTEXT")] = None
+    url: str | None = None
+    context: str | None = None
 
 
 UNSAID = Place()
@@ -69,12 +73,13 @@ async def _on(url: str, work: Callable[[MessageBus], Awaitable[int | None]]) -> 
 
 
 def url_of(place: Place) -> str:
-    """The URL it names; ends the command if it names none."""
-    if place.url is not None:
-        url = place.url
-    else:
+    """The URL it names; ends the command if none does. What is typed goes before what is set."""
+    url = place.url
+    if url is None and place.context is None:
+        url = os.environ.get(ENVIRONMENT)
+    if not url:
         try:
-            url = contexts.url_of(place.context)
+            url = contexts.url_of(place.context or os.environ.get(CONTEXT))
         except contexts.ContextError as error:
             fail(error, BAD_INPUT)
     if url.startswith("memory:"):
