@@ -27,7 +27,7 @@ test: .venv/.dev  ## everything that has to hold before a change is merged
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -n 4 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: .venv/.bench  ## measures the library next to its peers; needs redis-server, as the tests do
 	@$(BIN)/python -m benchmarks

@@ -88,7 +88,8 @@ class Link:
             return await self._call(put)
         except _Unsent:
             if self._chance.random() < 0.5 and not self.gone:
-                self._server.put(turns)
+                put()
+                self._unheld(held)
             raise asyncio.CancelledError from None
         except _Gone:
             return tuple(
@@ -101,16 +102,18 @@ class Link:
     async def claim(self, claim: Claim) -> Batch:
         """Cancelled after it took effect, what it took is given back."""
         held: dict[str, float] = {}
+        taken_at: list[float] = []
 
         def take() -> Batch:
             batch = self._server.claim(replace(claim, take=False))
             held.update({leased.token or "": claim.lease for leased in batch.leased})
             if claim.hold:
                 self._held |= held
+            taken_at.append(self._notes.now())
             return batch
 
         try:
-            return await self._call(take)
+            batch = await self._call(take)
         except _Gone:
             return Batch()
         except asyncio.CancelledError as error:
@@ -121,6 +124,9 @@ class Link:
             if claim.hold:
                 self._unheld(held)
             raise
+        if held and self._notes.now() > taken_at[0]:  # the lease is older than who has it knows
+            self._notes.note("fault", outcome="a claim was answered late")
+        return batch
 
     def cut(self) -> None:
         """The process is killed. What it held is held no more, and its lease runs out."""
