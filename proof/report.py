@@ -30,6 +30,8 @@ def document(parts: Iterable[str]) -> str:
         path = RESULTS / f"{name}.json"
         if path.exists():
             text.append(_section(part_named(name), json.loads(path.read_text("utf-8"))))
+    if len(text) == 1:
+        text.append("No part has been run in its large size yet.\n")
     return "\n".join(text)
 
 

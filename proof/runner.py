@@ -33,6 +33,7 @@ def part_named(name: str) -> Part:
 
 def run(part: Part, stores: Iterable[str], seed: int, results: Path = RESULTS) -> Iterator[str]:
     """Make the rounds that are missing from the file of results; a line as each batch is saved."""
+    results.mkdir(exist_ok=True)
     path = results / f"{part.name}.json"
     lines: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     for store in stores:

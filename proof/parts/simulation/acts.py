@@ -136,7 +136,8 @@ class Acts:
             return
         name = self._chance.choice(self._story.ids)
         with suppress(MessagingError):
-            if await host.bus.cancel(name):
+            # Who was given it before, and lost the lease, may begin with it only now.
+            if await host.bus.cancel(name) and not self._story.server.claimed(name):
                 host.notes.note("cancel", id=name)
 
     async def redrive(self, host: Host) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -29,7 +29,7 @@ from afk.messaging.store import (
 from afk.messaging.testing.simulation import simulated_time
 
 from .notes import Notes
-from .server import Server
+from .server import Server, Verb
 
 T = TypeVar("T")
 
@@ -163,12 +163,9 @@ class Link:
         """Rows."""
         return await self._read(lambda: self._server.ask(self._server.store.browse(query)), [])
 
-    async def amend(
-        self, verb: Literal["cancel", "redrive", "discard"], ids: tuple[str, ...], agent: str | None
-    ) -> int:
+    async def amend(self, verb: Verb, ids: tuple[str, ...], agent: str | None) -> int:
         """Change messages."""
-        store = self._server.store
-        return await self._read(lambda: self._server.ask(store.amend(verb, ids, agent)), 0)
+        return await self._read(lambda: self._server.amend(verb, ids, agent), 0)
 
     def listen(self, topic: str) -> Bell:
         """A bell that may never ring by itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Coroutine
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from afk.messaging.lifecycle import FINAL, Done, Extend, Outcome, State, parse_token
 from afk.messaging.store import Batch, Bell, Claim, Query, Row, Turn, Verdict
@@ -13,6 +13,8 @@ from afk.messaging.stores.memory import InMemoryA2ADeliveryStore
 from afk.messaging.testing.simulation import simulated_time
 
 T = TypeVar("T")
+
+Verb = Literal["cancel", "redrive", "discard"]
 
 
 class Server:
@@ -30,6 +32,7 @@ class Server:
         self._accepted: set[str] = set()
         self._latest: dict[str, str] = {}
         self._over: set[str] = set()
+        self._cancelled: set[str] = set()
         self._ordered: set[str] = set()
         # What the store sets up, as its alarm, is not of the process that asked just then.
         self._context = copy_context()
@@ -79,12 +82,25 @@ class Server:
         batch = self.ask(self.store.claim(claim))
         self._latest |= {leased.id: leased.token or "" for leased in batch.leased}
         taken = [leased.id for leased in batch.leased]
+        if not self._cancelled.isdisjoint(taken):
+            self.wrong.append(f"final: of {taken} some were cancelled")
         if claim.mailbox not in self._ordered:
             if taken != waiting[: claim.limit]:
                 self.wrong.append(f"order: {taken} was claimed of {waiting}")
         elif taken:
             self._threads(claim.mailbox, taken)
         return batch
+
+    def amend(self, verb: Verb, ids: tuple[str, ...], agent: str | None) -> int:
+        """`amend`; what is cancelled is never claimed again."""
+        changed = self.ask(self.store.amend(verb, ids, agent))
+        if verb == "cancel" and changed == len(ids):
+            self._cancelled |= set(ids)
+        return changed
+
+    def claimed(self, name: str) -> bool:
+        """Whether a message was ever claimed."""
+        return name in self._latest
 
     def order(self, mailbox: str) -> None:
         """The threads of this mailbox are worked on one message at a time."""
