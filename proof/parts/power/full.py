@@ -25,7 +25,7 @@ from .clients import MAIL, come_late
 from .disk import disk
 from .sites import File, Site, site
 
-SIZE = {"sqlite": 16, "redis": 32, "nats": 32, "postgres": 512}
+SIZE = {"sqlite": 32, "redis": 32, "nats": 32, "postgres": 512}
 """MiB of the disk."""
 ROOM = range(2 << 20, 8 << 20)
 """Bytes that are left for messages; the rest is another's file, which goes in the end."""
