@@ -43,6 +43,7 @@ async def server_killed(ground: Ground, rounds: int, seed: int) -> Outcome:
     batch = Batch(ground, seed)
     await batch.set_up()
     works: tuple[Work, ...] = (clients.send, clients.claim, clients.serve, clients.affect)
+    works += (clients.bury, clients.redrive)
     async with AsyncExitStack() as team:
         for work in _possible(batch, works):
             await team.enter_async_context(batch.client(work))
@@ -103,7 +104,8 @@ key. Consumers claim and settle, or serve handlers that send on with their ack (
 the handler; C4, C5: before and after the ack is committed), on SQLite and PostgreSQL also handlers
 that write an effect in the store's own transaction (C3). Others let messages die (D1, D2: while a
 message becomes a dead letter, and when somebody is told) and redrive them (R1). M1 is the first
-opening of a place, with its schema, by several processes at once. A round is a kill.
+opening of a place, with its schema, by several processes at once. A round is a kill. Which of these
+steps a random kill hits is not counted.
 
 In the end healthy consumers work off what is left, and all that every process saw is judged: each
 message that was accepted has ended, once per key, with its content; no turn began while another

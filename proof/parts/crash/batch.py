@@ -182,7 +182,10 @@ async def _open(bus: MessageBus) -> int:
 
 def _recovered(history: Parts) -> list[float]:
     """Seconds from the end of who held a message to the next one who had it."""
-    deaths = {fault.process: fault.at for fault in history.faults if fault.process != SERVER}
+    deaths: dict[str, float] = {}
+    for fault in history.faults:
+        if fault.process != SERVER:  # the first: who ended itself is noted again with its block
+            deaths.setdefault(fault.process, fault.at)
     return [
         after.at - deaths[before.process]
         for turns in history.turns.values()
