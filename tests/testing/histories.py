@@ -54,10 +54,15 @@ class Told:
         self.call("settle", phase, ends, process=turn.process, **known)
 
     def handle(
-        self, name: str, phase: Phase | None = "ok", process: str = "bob", attempt: int = 1
+        self,
+        name: str,
+        phase: Phase | None = "ok",
+        process: str = "bob",
+        attempt: int = 1,
+        **fields: Any,
     ) -> None:
         known = {"id": name, "mailbox": "m", "digest": "d", "attempt": attempt}
-        self.call("handle", phase, process=process, **known)
+        self.call("handle", phase, process=process, **known | fields)
 
     def final(self, name: str, outcome: str = "done", error: str = "", **fields: Any) -> None:
         known = {"mailbox": "m", "digest": "d", "attempt": 1}

@@ -104,6 +104,16 @@ def noted_late(told: Told) -> None:
     told.final("a", attempt=2)
 
 
+def begun_late(told: Told) -> None:
+    """Bob was given it first, and stood still before he could begin."""
+    sent(told, "a")
+    told.note("fault", process="bob", outcome="stood still")
+    other = told.claim("a", "cat", attempt=2)
+    told.settle(other)
+    told.handle("a", process="bob", attempt=1, lease=LEASE)
+    told.final("a", attempt=2)
+
+
 KEPT = [
     plain,
     unknown_and_not_there,
@@ -117,6 +127,7 @@ KEPT = [
     failed,
     redriven,
     noted_late,
+    begun_late,
 ]
 
 

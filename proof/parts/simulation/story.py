@@ -13,7 +13,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from afk.messaging import RetryPolicy
-from afk.messaging.testing.history import SERVER, Event
+from afk.messaging.testing.history import Event
 from afk.messaging.testing.simulation import SimulatedLoop, simulate
 from afk.messaging.testing.verdict import Rules, judge
 from afk.messaging.testing.witness import note_the_end
@@ -156,7 +156,9 @@ class Story:
         """Nothing runs for so long; where that is long, leases end meanwhile."""
         self.loop.block(seconds)
         if seconds > LONG:
-            self.notes.note("fault", process=SERVER, outcome=f"nothing ran for {seconds} s")
+            for host in self._all:
+                outcome = f"nothing ran for {seconds} s"
+                self.notes.note("fault", process=host.name, outcome=outcome)
 
     def host(self, name: str) -> Host:
         """A new process."""

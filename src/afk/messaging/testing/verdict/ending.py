@@ -81,10 +81,13 @@ def the_end_is_final(history: Parts, rules: Rules) -> Iterator[str]:
 def _after(history: Parts, asked: Event, end: Event, attempt: int) -> Iterator[str]:
     """The turns that began after the end, and not merely were noted then.
 
-    attempt: of the turn that ended it, 0 if that is not known.
+    attempt: of the turn that ended it, 0 if that is not known. A handler may begin long after its
+    message was given to it, if its process stood still; an earlier attempt was given before.
     """
     for turn in history.turns.get(asked.id, ()):
         anew = _begun(turn) > end.at or (attempt and turn.attempt > attempt)
+        if turn.kind == "handle" and turn.attempt < attempt and history.held_up(turn):
+            continue
         redriven = asked.outcome == "dead" and history.redriven_between(asked.id, 0, turn.at)
         if turn.at > end.at and anew and not redriven:
             yield f"{asked.id} was delivered to {turn.process} after its end"
