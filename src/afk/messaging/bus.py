@@ -19,6 +19,7 @@ from .records import letter_record
 from .settings import Settings
 from .store import A2ADeliveryStore, Box, Capabilities, Durability
 from .views import LETTERS
+from .watching import Watcher
 
 
 class MessageBus(Inspector):
@@ -70,6 +71,14 @@ class MessageBus(Inspector):
     def durability(self) -> Durability:
         """What an accepted message survives: memory, process or disk."""
         return self.capabilities.durability
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have a watcher see what this bus does, from now on: before mailboxes are served.
+
+        See `afk.messaging.watching`; `afk.messaging.edges` has one for OpenTelemetry and one that
+        writes a log.
+        """
+        self._core.watch(watcher)
 
     # -- agents --------------------------------------------------------------------------
 

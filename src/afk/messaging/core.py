@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from .errors import StoreError, UnknownAgentError, UsageError
 from .lifecycle import GIVE_BACK, RetryPolicy
 from .listening import Listening, in_time
-from .log import log
+from .log import ids, log
 from .obituaries import Obituaries
 from .refusals import error_of
 from .sending import Sent
@@ -33,6 +33,7 @@ from .store import (
     Turn,
     Verdict,
 )
+from .watching import Watched, Watcher
 
 YIELD_EVERY = 64
 
@@ -63,6 +64,12 @@ class Core:
         self._listening: set[Bell] = set()
         self.obituaries = Obituaries(store)
         self._sent = 0
+        self.watchers: tuple[Watcher, ...] = ()
+
+    def watch(self, watcher: Watcher) -> None:
+        """From now on, have it see what goes to the store and what comes from there."""
+        self.store = Watched(self.store, watcher)
+        self.watchers += (watcher,)
 
     # -- opening and closing -------------------------------------------------------------
 
@@ -177,7 +184,8 @@ class Core:
         self.obituaries.report(verdict.died)
         for accepted in verdict.accepted:
             if accepted.ignored:
-                log.warning("a second answer to a request was ignored: %s", accepted.id)
+                of = ids(message_id=accepted.id)
+                log.warning("a second answer to a request was ignored: %s", accepted.id, extra=of)
 
     async def try_put(self, turn: Turn, sent: Sent | None = None) -> Verdict:
         """One turn; a refusal is returned."""
@@ -208,7 +216,7 @@ class Core:
                 self._flush_after(FLUSH_BACKOFF.delay(self._failures, 0) if self._failures else 0)
             raise
         self._failures = 0
-        self._check_later(verdicts[: len(later)])
+        self._check_later(later, verdicts)
         return verdicts[len(later) :]
 
     def settle_later(self, turn: Turn) -> None:
@@ -237,11 +245,12 @@ class Core:
             except StoreError as error:
                 log.warning("acks were not stored, and are tried again: %s", error)
 
-    def _check_later(self, verdicts: Any) -> None:
-        for verdict in verdicts:
+    def _check_later(self, later: list[Turn], verdicts: tuple[Verdict, ...]) -> None:
+        for turn, verdict in zip(later, verdicts, strict=False):  # the rest is not of these
             self.obituaries.report(verdict.died)
             if verdict.refusal is not None:
-                log.warning("a message was settled too late: its lease was lost")
+                of = ids(message_id=(turn.token or "").rpartition(".")[0])
+                log.warning("a message was settled too late: its lease was lost", extra=of)
 
     async def _before_read(self) -> None:
         """Ready, and everything settled before this call is on its way to the store first."""

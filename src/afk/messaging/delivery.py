@@ -28,12 +28,14 @@ from .lifecycle import (
     sub_request_key,
 )
 from .listening import deadline_of, in_time
+from .log import ids
 from .messages import MessageType
 from .receipts import Receipt, request
 from .records import Record
 from .sending import Options, SendOptions, Sent, compose, following, to_send
 from .store import Leased, Send, TransactionalStore, Turn
 from .views import M, View
+from .watching import Ended, handling
 
 current: ContextVar[Delivery[Any] | None] = ContextVar("afk_current_delivery", default=None)
 """The delivery being handled here: what is sent meanwhile follows from it."""
@@ -66,6 +68,8 @@ class Reject(Exception):
 class Delivery(Generic[M]):
     """A leased message. As a context manager: ack on success, nack on exception (`Retry` and
     `Reject` do what they say, and end there), and the lease is renewed meanwhile."""
+
+    _ended: Ended | None = None
 
     def __init__(
         self,
@@ -103,6 +107,12 @@ class Delivery(Generic[M]):
     def record(self) -> Record:
         """The record this message is a view of."""
         return self._record
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What names it in a log record."""
+        leased = self._leased
+        return ids(leased.mailbox, leased.id, self._record.correlation_id, leased.attempt)
 
     # -- settling ------------------------------------------------------------------------
 
@@ -278,6 +288,8 @@ class Delivery(Generic[M]):
         except asyncio.CancelledError:
             self.give_back_later()  # the block is not entered, so nobody else will
             raise
+        if self._core.watchers and current.get() is not self:
+            self._ended = handling(self._core.watchers, self._leased, self._record)
         self._context = current.set(self)
         return self
 
@@ -289,6 +301,8 @@ class Delivery(Generic[M]):
     ) -> bool:
         if self._context is not None:
             current.reset(self._context)
+        if self._ended is not None:
+            self._ended(error)
         if self._settled:
             return False
         if error is None:

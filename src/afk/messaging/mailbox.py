@@ -13,7 +13,7 @@ from .delivery import HANDLING_SECONDS, Delivery, describe
 from .errors import ConfigurationError, LeaseLostError
 from .lifecycle import Dead, Done, RetryPolicy, parse_token
 from .listening import deadline_of
-from .log import log
+from .log import ids, log
 from .messages import BROADCAST, AgentMessage, InternalA2AEnvelope, check_name
 from .posting import ask, post, post_copies
 from .receipts import Receipt
@@ -21,6 +21,7 @@ from .records import decode
 from .sending import Options, SendOptions, compose
 from .store import Leased, Query, Row, Turn
 from .views import ENVELOPES, LETTERS, M, View
+from .watching import watched
 from .worker import Handler, Work, Worker
 
 
@@ -159,6 +160,8 @@ class Mailbox(Generic[M]):
             grace=grace,
             retry=retry or settings.retry,
         )
+        if watchers := self._core.watchers:
+            handler = watched(handler, watchers, timeout)
         await Worker(self._core, self.name, self._open, handler, work).run()
 
     def _open(self, leased: Leased, lease: float, policy: RetryPolicy) -> Delivery[M] | None:
@@ -170,7 +173,8 @@ class Mailbox(Generic[M]):
             message = self._view.read(record, self.name, self._type)
         except Exception as error:  # noqa: BLE001 - a type may raise anything when it is made
             text = str(error) if isinstance(error, ValueError) else describe(error)
-            log.warning("%s: message %s cannot be read: %s", self.name, leased.id, text)
+            of = ids(self.name, leased.id, attempt=leased.attempt)
+            log.warning("%s: message %s cannot be read: %s", self.name, leased.id, text, extra=of)
             self._core.settle_later(Turn(token=leased.token, outcome=Dead("undecodable", text)))
             return None
         return Delivery(self._core, self._view, leased, record, message, lease, policy)
@@ -191,7 +195,8 @@ class Mailbox(Generic[M]):
         try:
             return self._view.read(decode(row.body), self.name, None)
         except ValueError:
-            log.warning("message %s cannot be read; it is buried when claimed", row.id)
+            of = ids(self.name, row.id, attempt=row.attempt)
+            log.warning("message %s cannot be read; it is buried when claimed", row.id, extra=of)
             return None
 
     async def message_count(self) -> int:

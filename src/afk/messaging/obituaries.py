@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .errors import MessagingError
-from .log import log
+from .log import ids, log
 from .store import A2ADeliveryStore, Query, Row
 
 CALLBACK_SECONDS = 10.0
@@ -30,7 +30,9 @@ class Obituaries:
         """Tell the callbacks, in a task of its own."""
         if not died:
             return
-        log.warning("%d message(s) became dead letters: %s", len(died), ", ".join(died[:3]))
+        of = ids(message_id=died[0] if len(died) == 1 else None)
+        some = ", ".join(died[:3])
+        log.warning("%d message(s) became dead letters: %s", len(died), some, extra=of)
         if self._callbacks:
             task = asyncio.create_task(self._announce(died))
             self._tasks.add(task)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from .lifecycle import DeadReason, State
+from .log import printable
 from .messages import AgentMessage
 from .records import decode, letter, wire
 from .store import Row
@@ -125,7 +126,7 @@ class Trace:
         return ordered + rest
 
     def __str__(self) -> str:
-        lines = [f"{_printable(self.correlation_id)}: {len(self)} message(s)"]
+        lines = [f"{printable(self.correlation_id)}: {len(self)} message(s)"]
         lines += ["  " * (self._depth[entry.id] + 1) + _line(entry) for entry in self.entries]
         return "\n".join(lines)
 
@@ -170,12 +171,8 @@ def _content(entry: Entry, width: int) -> str:
     """The content on one line, cut, with control characters shown as escapes."""
     content = "(gone)" if entry.message is None else entry.message.content
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-    shown = _printable(text[: width * 2])
+    shown = printable(text[: width * 2])
     return shown if len(shown) <= width else shown[: width - 3] + "..."
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _plain(text: str) -> str:

@@ -127,8 +127,9 @@ class Worker(Generic[M]):
             if not failed(failure):
                 raise
             error = describe(failure) if str(failure) else self._unnamed(failure)
-            log.warning("%s: attempt %d failed: %s", self._mailbox, delivery.attempt, error)
-            log.info("%s: how it failed", self._mailbox, exc_info=True)
+            of = (self._mailbox, delivery.attempt)
+            log.warning("%s: attempt %d failed: %s", *of, error, extra=delivery.ids)
+            log.info("%s: how it failed", self._mailbox, exc_info=True, extra=delivery.ids)
             return partial(delivery.nack, error)
 
     def _unnamed(self, failure: BaseException) -> str:
@@ -142,7 +143,8 @@ class Worker(Generic[M]):
             try:
                 return await settle()
             except (LeaseLostError, UsageError) as error:  # another's by now, or the bus is closed
-                return log.warning("%s: a message was not settled: %s", self._mailbox, error)
+                said = "%s: a message was not settled: %s"
+                return log.warning(said, self._mailbox, error, extra=delivery.ids)
             except StoreError as error:
                 failures += 1
                 await _back_off(failures, error)
