@@ -62,7 +62,10 @@ async def alike(ground: Ground, rounds: int, seed: int) -> Outcome:
     for _ in range(rounds):
         try:
             await differ(
-                lambda clock: InMemoryA2ADeliveryStore(clock=clock), make, rng.getrandbits(32)
+                lambda clock: InMemoryA2ADeliveryStore(clock=clock),
+                make,
+                rng.getrandbits(32),
+                forgets=ground.store != "postgres",
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, memory did not do so
             outcome.violations.append(repr(error))
@@ -82,10 +85,12 @@ the counts, the order. The same machine runs on all stores. A round is a sequenc
 process, so it says nothing of races.
 
 In the second line, 120 random calls of the port itself, wild ones among them (used tokens, unknown
-names, answers to what was never asked), are made on the NATS store and on the memory store: both
-must answer alike, and now and then show alike. A round is one such run. The other
-stores are not compared so: they part from memory in what one call shows, which is not explained
-yet.""",
+names, second answers), are made on this store and on the memory store: both must answer alike, and
+now and then show alike. A round is one such run. Whatever is brought about by time is asked for
+before it is compared. What stores may do each in their own way is left out: the order of what dies
+or is redriven at one moment, what their fences and cursors are, the age of a redriven message, the
+pause after a lease that was taken up again after its end; PostgreSQL, which lets go of old messages
+every few seconds, does not let go of any here.""",
     trials=(
         Trial(
             "sequences of calls",
@@ -101,7 +106,6 @@ yet.""",
             small=2,
             large={"": 500},
             batch=50,
-            stores=("nats",),
         ),
     ),
 )

@@ -12,7 +12,18 @@ from afk.messaging import AgentMessage, MessagingError
 from afk.messaging.lifecycle import Again, Dead, Done, Extend, Outcome, RetryPolicy
 from afk.messaging.messages import Context
 from afk.messaging.records import letter_record, wire
-from afk.messaging.store import A2ADeliveryStore, Batch, Box, Claim, Query, Row, Send, Turn, Verdict
+from afk.messaging.store import (
+    A2ADeliveryStore,
+    Batch,
+    Box,
+    Claim,
+    Leased,
+    Query,
+    Row,
+    Send,
+    Turn,
+    Verdict,
+)
 from afk.messaging.testing.clock import FakeClock
 
 NAMES = ("ada", "bob", "eve", "a/b:c@d")
@@ -22,12 +33,22 @@ Made = Callable[[FakeClock], A2ADeliveryStore]
 
 
 class Player:
-    """Makes up calls; what was answered before goes into later ones."""
+    """Makes up calls; what was answered before goes into later ones.
 
-    def __init__(self, seed: int) -> None:
+    forgets: ended messages are let go of meanwhile, some sooner than others.
+    """
+
+    def __init__(self, seed: int, clock: FakeClock, forgets: bool) -> None:
+        self.clock = clock
+        self.forgets = forgets
         self.random = random.Random(seed)
         self.ids: list[str] = ["nobody"]
-        self.tokens: list[str] = ["no.1", ""]
+        self.asked: list[str] = ["nobody"]
+        """Those that an answer is awaited to; what is no request may be forgotten meanwhile."""
+        self.tokens: list[tuple[str, ...]] = [("no.1", "no.1"), ("", "")]
+        """Of the same lease, each store's own."""
+        self.ends = [0.0, 0.0]
+        """When it was to end when it was granted."""
 
     def call(self) -> tuple[str, tuple[Any, ...]]:  # noqa: PLR0911 - one for each verb
         """A verb, and its arguments."""
@@ -37,9 +58,7 @@ class Player:
         )[0]
         match kind:
             case "put":
-                known = tuple(self.ids[-12:])  # nobody answers what was not delivered yet
-                count = pick.choice((1, 1, 1, 2, 5))
-                return "put", (tuple(self._turn(known) for _ in range(count)),)
+                return "put", (tuple(self._turn() for _ in range(pick.choice((1, 1, 1, 2, 5)))),)
             case "claim":
                 policy = RetryPolicy(max_attempts=pick.randint(1, 3), base=pick.choice((0, 2)))
                 claim = Claim(
@@ -62,20 +81,29 @@ class Player:
                 return "unbind", (pick.choice(NAMES),)
             case "amend":
                 verb = pick.choice(("cancel", "redrive", "discard"))
-                if verb != "cancel" and pick.random() < 0.2:
+                if verb == "discard" and not self.forgets and pick.random() < 0.4:
                     return "amend", (verb, (), pick.choice(NAMES))
+                if verb != "cancel":  # of several, those that died at one time come in any order
+                    return "amend", (verb, (pick.choice(self.ids[-20:]),), None)
                 some = tuple(pick.choices(self.ids[-20:], k=pick.randint(1, 3)))
                 return "amend", (verb, tuple(dict.fromkeys(some)), None)
         return "wait", (pick.choice((0.0, 0.25, 1.0, 6.0, 40.0)),)
 
-    def learn(self, answer: Any) -> None:
+    def learn(self, args: tuple[Any, ...], answers: list[Any]) -> None:
         """Tokens can be used later."""
-        if isinstance(answer, Batch):
-            self.tokens += [leased.token or "" for leased in answer.leased]
+        if all(isinstance(answer, Batch) for answer in answers):
+            pairs = zip(*(answer.leased for answer in answers), strict=True)
+            for pair in pairs:
+                self.tokens.append(tuple(leased.token or "" for leased in pair))
+                self.ends.append(self.clock() + args[0].lease)
 
-    def _turn(self, known: Sequence[str]) -> Turn:
+    def _turn(self) -> Turn:
         pick = self.random
-        sends = tuple(self._send(known) for _ in range(pick.choice((0, 1, 1, 1, 2, 4))))
+        sends: list[Send] = []
+        for _ in range(pick.choice((0, 1, 1, 1, 2, 4))):
+            one = self._send()
+            if all(one.answers != other.id for other in sends):  # which nobody was given yet
+                sends.append(one)
         outcomes: list[Outcome] = [
             Done(),
             Done(),
@@ -84,21 +112,34 @@ class Player:
             Extend(pick.choice((1.0, 5.0))),
         ]
         if not sends or pick.random() < 0.4:
-            token, outcome = pick.choice(self.tokens[-6:]), pick.choice(outcomes)
-            return Turn(sends=sends, token=token, outcome=outcome)
-        return Turn(sends=sends, roster=pick.choice((None, None, None, None, 0, 0, -1)))
+            token, outcome = pick.choice(self._places()), pick.choice(outcomes)
+            if isinstance(outcome, Extend) and self._ended(int(token)):
+                outcome = Done()  # taken up again, and ended again, some keep the pause
+            return Turn(sends=tuple(sends), token=token, outcome=outcome)
+        return Turn(sends=tuple(sends), roster=pick.choice((None, None, None, None, 0, 0, -1)))
 
-    def _send(self, known: Sequence[str]) -> Send:
+    def _ended(self, place: int) -> bool:
+        return self.clock() >= self.ends[place]
+
+    def _places(self) -> list[str]:
+        """Of the last tokens."""
+        return [str(place) for place in range(len(self.tokens))][-6:]
+
+    def _send(self) -> Send:
         pick = self.random
-        if pick.random() < 0.1:
-            name = pick.choice(self.ids)
-        else:
-            name = f"m{len(self.ids)}"
+        answers = pick.choice(self.asked[-12:]) if pick.random() < 0.2 else None
+        name = f"m{len(self.ids)}"
+        if answers:
+            name = f"answer {name}"  # never used again: it is looked up by the request
+        elif pick.random() < 0.1:
+            name = pick.choice([each for each in self.ids if "answer" not in each])
+        if name not in self.ids:
             self.ids.append(name)
         sender, mailbox = pick.choice(NAMES), pick.choice((*NAMES, *NAMES, "nobody"))
-        answers = pick.choice(known) if pick.random() < 0.2 else None
         thread, chain = pick.choice(("", "", "t", "u")), pick.choice((None, "c"))
         awaited = answers is not None or pick.random() < 0.3
+        if awaited and not answers:
+            self.asked.append(name)
         message = AgentMessage(
             sender,
             mailbox,
@@ -128,25 +169,29 @@ class Player:
             answers=answers,
             alone=pick.random() < 0.2,
             dead=("hops", "too many") if pick.random() < 0.05 else None,
-            retention=pick.choice((3.0, 50.0)),
-            history=pick.choice((0.0, 3.0, 50.0)),
-            history_max=pick.choice((2, 100)),
+            retention=pick.choice((3.0, 50.0)) if self.forgets else 1e6,
+            history=pick.choice((0.0, 3.0, 50.0)) if self.forgets else 1e6,
+            history_max=pick.choice((2, 100)) if self.forgets else 10_000,
         )
 
 
-async def played(store: A2ADeliveryStore, verb: str, args: tuple[Any, ...]) -> Any:
-    """What the store answers, or the kind of error it raises."""
-    if verb == "put":  # versions are a store's own
+async def played(
+    store: A2ADeliveryStore, tokens: Sequence[str], verb: str, args: tuple[Any, ...]
+) -> Any:
+    """What the store answers, or the kind of error it raises. tokens: its own, by place."""
+    if verb == "put":  # versions are its own too
         now = (await store.agents()).version
-        args = (tuple(replace(t, roster=_version(now, t.roster)) for t in args[0]),)
+        args = (tuple(_its_own(turn, now, tokens) for turn in args[0]),)
     try:
         return await getattr(store, verb)(*args)
     except MessagingError as error:
         return type(error)
 
 
-def _version(now: int, back: int | None) -> int | None:
-    return None if back is None else now + back
+def _its_own(turn: Turn, version: int, tokens: Sequence[str]) -> Turn:
+    token = turn.token if turn.token is None else tokens[int(turn.token)]
+    roster = None if turn.roster is None else version + turn.roster
+    return replace(turn, token=token, roster=roster)
 
 
 async def shown(store: A2ADeliveryStore) -> Any:
@@ -161,7 +206,8 @@ async def shown(store: A2ADeliveryStore) -> Any:
     rows = [[plain(row) for row in await store.browse(query)] for query in queries]
     rows[1].sort(key=lambda row: (row.settled_at or 0.0, row.id))  # at one time, in any order
     counts = {
-        name: replace(stats, last_seen=None) for name, stats in (await store.counts()).items()
+        name: replace(stats, last_seen=None, oldest_age=None)  # of the redriven, a store's own
+        for name, stats in (await store.counts()).items()
     }
     return rows, counts, (await store.agents()).boxes
 
@@ -170,25 +216,37 @@ def plain(row: Row) -> Row:
     """What every store shows alike: bodies as bytes, for one store keeps objects and another reads
     them; no thread, which some keep of ordered mailboxes only."""
     body, answer = (wire(each) if each is not None else None for each in (row.body, row.answer))
-    return replace(row, cursor=0, thread="", body=body, answer=answer)
+    return replace(row, cursor=0, thread="", fence=0, body=body, answer=answer)
+
+
+def _opaque(leased: Leased) -> Leased:
+    return replace(leased, body=wire(leased.body), token=leased.token and "")
 
 
 def comparable(answer: Any) -> Any:
-    """Bodies as bytes, and who died at the same time in any order."""
+    """Bodies as bytes, tokens away, and who died at the same time in any order."""
     match answer:
         case Batch():
-            leased = tuple(replace(each, body=wire(each.body)) for each in answer.leased)
+            leased = tuple(
+                replace(each, body=wire(each.body), token=each.token and "")
+                for each in answer.leased
+            )
             return replace(answer, leased=leased, died=sorted(answer.died))
-        case [Verdict(), *_]:
-            return [replace(verdict, died=sorted(verdict.died)) for verdict in answer]
+        case [Verdict(), *_]:  # of one call, any of them may tell who died
+            died = sorted(name for verdict in answer for name in verdict.died)
+            return [*(replace(verdict, died=()) for verdict in answer), died]
         case list() | tuple():
             return sorted(answer)
     return answer
 
 
-async def differ(one: Made, other: Made, seed: int, calls: int = CALLS) -> None:
-    """AssertionError where the stores part, with the seed and the call."""
-    clock, player = FakeClock(), Player(seed)
+async def differ(one: Made, other: Made, seed: int, *, forgets: bool = True) -> None:
+    """AssertionError where the stores part, with the seed and the call.
+
+    forgets: whether they let go of what ended at the times that they promise, or some time later.
+    """
+    clock = FakeClock()
+    player = Player(seed, clock, forgets)
     stores = [one(clock), other(clock)]
     for store in stores:
         await store.open()
@@ -196,18 +254,21 @@ async def differ(one: Made, other: Made, seed: int, calls: int = CALLS) -> None:
         for name in NAMES[:3]:
             for store in stores:
                 await store.bind(Box(name=name, ordered=name == "bob", capacity=5))
-        for number in range(calls):
+        for number in range(CALLS):
             verb, args = player.call()
             where = f"seed {seed}, call {number}: {verb}{args!r}"
             if verb == "wait":
                 clock.advance(*args)
                 verb, args = "claim", (SWEEP,)  # which brings about what has become due
-            answers = [comparable(await played(store, verb, args)) for store in stores]
-            assert answers[0] == answers[1], f"{answers[0]}\n{answers[1]}\n{where}"
-            player.learn(answers[0])
+            answers = []
+            for store, tokens in zip(stores, zip(*player.tokens, strict=True), strict=True):
+                answers.append(await played(store, tokens, verb, args))
+            left, right = map(comparable, answers)
+            assert left == right, f"{left}\n{right}\n{where}"
+            player.learn(args, answers)
             if number % 10 == 0:
                 for store in stores:
-                    await store.claim(SWEEP)  # lets go of what is more than `history_max`
+                    await store.amend("cancel", ("none",), None)  # a write lets go of the old
                 assert await shown(stores[0]) == await shown(stores[1]), where
     finally:
         for store in stores:

@@ -49,6 +49,13 @@ class Books:
             if row.state != "dead" and not row.is_answer:
                 self.trims.set(row, row.ended + row.history_max)
 
+    def keep(self, row: Entry, until: float) -> None:
+        """What has ended is found until then, a dead letter whole."""
+        if until > row.row_until:
+            row.row_until = until
+            if row.state == "dead" and row.reason == "expired":  # others are kept anyhow
+                self.fading.set(row, until)
+
     def reopen(self, row: Entry) -> None:
         """A dead letter is open again, and was accepted last."""
         del self.dead[row.id]

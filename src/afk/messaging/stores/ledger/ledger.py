@@ -132,7 +132,7 @@ class Ledger(Course):
         row.state, row.settled_at = "done", now
         request.answer = row
         if request.state in FINAL:  # the result must be found for as long as it is kept
-            request.row_until = max(request.row_until, now + row.retention)
+            self.books.keep(request, now + row.retention)
         self._end(row, now)
         self.news.append(FATE + request.id)
 
@@ -186,7 +186,7 @@ class Ledger(Course):
             self.version += 1
             for row in self.leased_out.pop(box.name, ()):
                 if row.state == "leased":  # since it was last registered: it comes back to it
-                    shelf.enter(row)
+                    shelf.restore(row)
         return shelf.box
 
     def unbind(self, name: str, now: float) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from ...lifecycle import Dead, DeadReason, Done, Outcome, room
+from ...lifecycle import Again, Dead, DeadReason, Done, Outcome, room
 from ...records import fingerprint, wire
 from ...store import Accepted, Refusal, Send
 from .rows import Entry
@@ -33,7 +33,7 @@ class Plan:
         self._answered: set[str] = set()
         self.steps: list[Step] = []
         self.accepted: list[Accepted] = []
-        if held is not None and isinstance(outcome, Done | Dead):
+        if held is not None and _ends(held, outcome, now):
             self._added[held.mailbox] = -1  # the room that the outcome frees
 
     def add(self, send: Send) -> Refusal | None:
@@ -126,3 +126,8 @@ def _digest(first: Entry | Send) -> bytes | None:
     if first.body is not None:
         return fingerprint(first.body)
     return first.digest if isinstance(first, Entry) else None
+
+
+def _ends(held: Entry, outcome: Outcome | None, now: float) -> bool:
+    expired = held.expires is not None and held.expires <= now
+    return isinstance(outcome, Done | Dead) or (isinstance(outcome, Again) and expired)

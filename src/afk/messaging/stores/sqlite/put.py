@@ -216,10 +216,11 @@ def _answer(step: Step, send: Send, request: Held) -> Accepted:
     row.retention = max(send.retention, request.retention)  # as long as who asked counts on it
     _insert(step, send, row, awaited=2, **step.ending(row, DONE, None, "", answer=True))
     step.ended_as(row, DONE)
-    # The request must be found for as long as its result is kept.
+    # The request must be found for as long as its result is kept, as a dead letter whole.
     step.db.execute(
-        "UPDATE afk_delivery SET answer = ?, gone = max(gone, ?) WHERE seq = ?",
-        (send.id, step.now + row.retention, request.seq),
+        "UPDATE afk_delivery SET answer = :answer, gone = max(gone, :until),"
+        f" fade = CASE state WHEN {DEAD} THEN max(fade, :until) ELSE fade END WHERE seq = :seq",
+        {"answer": send.id, "until": step.now + row.retention, "seq": request.seq},
     )
     step.topics.append(FATE + request.id)
     return Accepted(send.id)

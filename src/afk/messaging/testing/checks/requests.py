@@ -290,6 +290,32 @@ async def check_a_late_answer_is_kept_for_retention(subject: Subject) -> None:
         assert gone.error.reason == "gone"
 
 
+async def check_an_expired_request_that_was_answered_is_a_whole_dead_letter(
+    subject: Subject,
+) -> None:
+    """An expired request whose late answer is still kept can be shown, redriven and discarded."""
+    clock = FakeClock()
+    async with subject.bus(clock, history=1, retention=100) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        with raises(RequestTimeoutError):
+            await ada.request("bob", "q", timeout=0.01, ttl=10)
+        [asked] = await bob.peek()
+        clock.advance(20)
+        assert await bob.message_count() == 0
+        clock.advance(90)
+        await bus.deliver(asked.reply("at last"))
+        clock.advance(20)  # longer than the letter would have been kept for itself
+        assert await bob.message_count() == 0
+        [letter] = await bus.dead_letters("bob", reason="expired")
+        assert letter.message is not None
+        assert letter.message.content == "q"
+        assert await bus.redrive(agent="bob") == 1
+        assert (await claimed(bob, PATIENCE)).message.content == "q"
+        clock.advance(200)
+        await bob.message_count()
+        assert await bus.discard(agent="bob") == 1
+
+
 async def check_an_answer_past_retention_is_no_mail(subject: Subject) -> None:
     """An answer to a request that is no longer known is ignored like a second one."""
     clock = FakeClock()

@@ -229,9 +229,11 @@ BEGIN
     IF request.answer IS NOT NULL OR request.state = 5 THEN RETURN 4; END IF;
     s.retention := greatest(s.retention, request.retention);  -- as long as who asked counts on it
     IF NOT store_ended(at, here, s, 3, NULL, '') THEN RETURN NULL; END IF;
-    -- The request must be found for as long as its result is kept.
+    -- The request must be found for as long as its result is kept, as a dead letter whole.
     UPDATE delivery SET answer = s.id,
-        gone = CASE WHEN state < 3 OR gone IS NOT NULL THEN greatest(gone, at + s.retention) END
+        gone = CASE WHEN state < 3 OR gone IS NOT NULL THEN greatest(gone, at + s.retention) END,
+        fade = CASE WHEN state = 4 AND fade IS NOT NULL THEN greatest(fade, at + s.retention)
+            ELSE fade END
         WHERE space = here AND seq = request.seq;
     RETURN 2;
 END $$;

@@ -172,10 +172,16 @@ local function store(s)
   call('ZADD', P .. 'accepted', place, s.id)
   if s.key then call('SET', s.name, s.id) end
   if s.chain then call('ZADD', P .. 'chain:' .. s.chain, place, s.id) end
-  if request then -- it must be found for as long as its result is kept
+  if request then -- it must be found for as long as its result is kept, as a dead letter whole
+    local till, gone = now + s.retention, call('HGET', P .. 'msg:' .. request.id, 'gone')
     write(request, 'answer', s.id)
-    local gone = tonumber(call('HGET', P .. 'msg:' .. request.id, 'gone'))
-    if gone and gone < now + s.retention then write(request, 'gone', now + s.retention) end
+    if gone and tonumber(gone) < till then
+      write(request, 'gone', till)
+      if request.state == 'dead' then
+        write(request, 'fades', till)
+        call('ZADD', P .. 'fade', till, request.id)
+      end
+    end
     topics['fate:' .. request.id] = true
   end
 end
@@ -204,7 +210,9 @@ local function take(turn)
     if not r or r.fence ~= fence or final(r) then return { 1, 'lease_lost', '', '', 0 } end
     plan.held = r
     -- the room that its end makes
-    if outcome and (outcome[1] == 'done' or outcome[1] == 'dead') then plan.added[r.mailbox] = -1 end
+    local kind = outcome and outcome[1]
+    local over = kind == 'again' and r.ends and r.ends <= now
+    if over or kind == 'done' or kind == 'dead' then plan.added[r.mailbox] = -1 end
   end
   local verdict = { 0 }
   for _, s in ipairs(sends) do
