@@ -216,7 +216,8 @@ class Core:
                 self._flush_after(FLUSH_BACKOFF.delay(self._failures, 0) if self._failures else 0)
             raise
         self._failures = 0
-        self._check_later(later, verdicts)
+        if later:
+            self._check_later(later, verdicts)
         return verdicts[len(later) :]
 
     def settle_later(self, turn: Turn) -> None:

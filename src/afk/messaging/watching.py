@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
-from .lifecycle import Extend
+from .lifecycle import Again, Dead, Extend, Outcome
 from .log import log
 from .records import Record
 from .store import (
@@ -57,6 +57,20 @@ class Watcher(Protocol):
 
     def handling(self, leased: Leased, record: Record) -> Ended:
         """A message begins to be handled, in this task: whom to tell when that has ended."""
+
+
+def verb(outcome: Outcome) -> str:
+    """What the caller did to a delivery that ends like this."""
+    match outcome:
+        case Extend():
+            return "extend"
+        case Again(counts=False):
+            return "give_back"
+        case Again() | Dead(reason="exhausted"):
+            return "nack"
+        case Dead():
+            return "reject"
+    return "ack"
 
 
 def handling(watchers: tuple[Watcher, ...], leased: Leased, record: Record) -> Ended:
