@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from msgspec.structs import replace
@@ -62,14 +63,11 @@ async def post_copies(
 ) -> list[Receipt[M]]:
     """A copy for every registered agent but the sender, in one step; a receipt for each."""
     record = _here(record)
+    chain = record.correlation_id or _chain(record)
     while True:
         roster = await core.agents()
         copies = {
-            name: replace(
-                record,
-                id=copy_id(record.id, name),
-                correlation_id=record.correlation_id or record.id,
-            )
+            name: replace(record, id=copy_id(record.id, name), correlation_id=chain)
             for name in roster.boxes
             if name != record.sender
         }
@@ -88,3 +86,11 @@ async def post_copies(
         Receipt(core, view, copy, accepted)
         for copy, accepted in zip(copies.values(), verdict.accepted, strict=True)
     ]
+
+
+def _chain(record: Record) -> str:
+    """What the copies of a broadcast share; under a key of its own the same for each repeat, which
+    would be another message otherwise."""
+    if record.key is None:
+        return record.id
+    return hashlib.blake2b(f"{record.sender}\0{record.key}".encode(), digest_size=16).hexdigest()

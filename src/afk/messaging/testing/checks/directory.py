@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from ...bus import MessageBus
 from ...errors import (
     ConfigurationError,
+    IdempotencyConflictError,
     InvalidMessageError,
     MailboxFullError,
     MessagingError,
@@ -240,6 +241,20 @@ async def check_a_broadcast_is_repeated_like_any_message(subject: Subject) -> No
         assert {receipt.duplicate for receipt in again} == {True, False}
         assert [r.id for r in again if r.duplicate] == [first.id]
         assert await contents(kim) == ["news"]
+
+
+async def check_a_broadcast_in_doubt_can_be_repeated_under_its_key(subject: Subject) -> None:
+    """A mailbox's broadcast again under its key is the same copies; other content is a conflict."""
+    async with subject.bus() as bus:
+        ada, bob, kim = [await bus.register(name) for name in ("ada", "bob", "kim")]
+        first = await ada.broadcast("news", idempotency_key="k")
+        again = await ada.broadcast("news", idempotency_key="k")
+        assert [receipt.id for receipt in again] == [receipt.id for receipt in first]
+        assert all(receipt.duplicate for receipt in again)
+        with raises(IdempotencyConflictError, "key"):
+            await ada.broadcast("other news", idempotency_key="k")
+        for box in (bob, kim):
+            assert await contents(box) == ["news"]
 
 
 async def check_a_broadcast_is_one_step(subject: Subject) -> None:
