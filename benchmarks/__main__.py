@@ -1,67 +1,127 @@
-"""The command: measure some parts or all, print what was found, keep it."""
+"""Measures afk.messaging next to its peers. With --report what is found is kept, and what was
+kept before is not measured again; without it everything that is asked for is measured, and printed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .buses import STORES, TITLES
-from .figures import HEAD, Result, text_table
-from .reasons import ABOUT
+from .buses import TITLES
+from .curve import CURVE
+from .figures import HEAD
+from .parts import Wish
+from .races import RACE
+from .reasons import ABOUT, DURABILITY
 from .report import document
+from .results import Piece, Result, keep, machine, read
+from .runner import say
+from .text import text_table
 
 PARTS = tuple(ABOUT)
+PAGE = ("workloads", "curves", "wake", "memory", "start")
+"""What is measured unless somebody says which; the others take long."""
 
 
 def main() -> None:
-    """Parse, measure, print; a file of JSON keeps the parts that were not measured this time."""
+    """Parse, measure, print, report."""
     options = _options()
-    results = _kept(options.json)
-    for name in () if options.no_run else options.parts or PARTS:
+    wish = Wish(options.size == "quick", tuple(options.workload), tuple(options.peers))
+    for name in () if options.no_run else options.parts or PAGE:
         part = importlib.import_module(f"benchmarks.parts.{name}")
-        found = part.measure(options.quick, options.store or STORES)
-        results[name] = results[name].updated(found) if options.store and name in results else found
-        _show(name, found)
-        if options.json:
-            kept = {name: result.plain() for name, result in results.items()}
-            options.json.write_text(json.dumps(kept, indent=1), "utf-8")
+        for store in _stores(part, options.store):
+            kept = read(name).get(store)
+            if options.report and not options.fresh and kept and kept.quick == wish.quick:
+                say(f"{name} {store}: kept from {kept.on.date}")
+                continue
+            piece = _measured(part, wish, store)
+            _show(f"{ABOUT[name][0]}: {TITLES.get(store, 'any store')}", store, piece.result)
+            if options.report:
+                keep(name, store, piece)
     if options.report:
-        ordered = {name: results[name] for name in PARTS if name in results}
-        options.report.write_text(document(ordered), "utf-8")
+        _write(options.report)
+
+
+def _measured(part: Any, wish: Wish, store: str) -> Piece:
+    begin = time.monotonic()
+    result = part.measure(wish, store)
+    return Piece(wish.quick, time.monotonic() - begin, machine(), result)
+
+
+def _stores(part: Any, asked: list[str]) -> Iterator[str]:
+    """Of those the part is for; another kind of a server only when asked for."""
+    for store in part.STORES:
+        if not asked or store in asked:
+            yield store
+    if "nats_synced" in asked and "nats" in part.STORES:
+        yield "nats_synced"
 
 
 def _options() -> Any:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="fewer messages and rounds")
     parser.add_argument(
-        "--store", action="append", choices=TITLES, help="only this one; may be given again"
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; {', '.join(PAGE)} if none"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures here")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write them as a document")
-    parser.add_argument("--no-run", action="store_true", help="only report what --json has kept")
+    parser.add_argument("--size", choices=("quick", "large"), default="quick")
+    parser.add_argument(
+        "--store", action="append", default=[], choices=TITLES, help="only this; may be repeated"
+    )
+    for name, what in (("workload", "workloads or curves"), ("peers", "peers; `none` for none")):
+        parser.add_argument(
+            f"--{name}", action="append", default=[], metavar="WORD", help=f"only such {what}"
+        )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="keep all, and write the page")
+    parser.add_argument("--fresh", action="store_true", help="measure what is kept, too")
+    parser.add_argument("--no-run", action="store_true", help="only report")
     options = parser.parse_args()
     for name in options.parts:
         if name not in PARTS:
             parser.error(f"{name!r} is not a part; they are {', '.join(PARTS)}")
+    if options.report and (options.workload or options.peers):
+        parser.error("a report is of all workloads and peers")
     return options
 
 
-def _kept(path: Path | None) -> dict[str, Result]:
-    if path is None or not path.exists():
-        return {}
-    kept = json.loads(path.read_text("utf-8"))
-    return {name: Result.load(result) for name, result in kept.items()}
+def _show(title: str, store: str, result: Result) -> None:
+    tables = [
+        ("", HEAD, [figure.cells() for figure in result.figures]),
+        (DURABILITY.get(store, ""), RACE, [row for race in result.races for row in race.rows()]),
+        (
+            "",
+            CURVE,
+            [
+                [row[0], f"{curve.grows} {row[1]}", *row[2:]]
+                for curve in result.curves
+                for row in curve.rows()
+            ],
+        ),
+        *[(table.title, table.head, table.rows) for table in result.tables],
+    ]
+    for about, head, rows in tables:
+        if rows:
+            print(
+                f"\n{title}{f' ({about})' if about else ''}\n\n{text_table(head, rows)}", flush=True
+            )
 
 
-def _show(name: str, result: Result) -> None:
-    print(f"\n{ABOUT[name][0]}\n")
-    print(text_table(HEAD, [figure.cells() for figure in result.figures]), flush=True)
-    for table in result.tables:
-        print(f"\n{table.title}\n\n{text_table(table.head, table.rows)}", flush=True)
+def _write(path: Path) -> None:
+    """The page, and its charts in a folder of its name beside it."""
+    folder = path.with_suffix("")
+    parts = {name: pieces for name in PARTS if (pieces := _ordered(read(name)))}
+    text, charts = document(parts, folder.name)
+    path.write_text(text, "utf-8")
+    folder.mkdir(exist_ok=True)
+    for name, chart in charts.items():
+        (folder / name).write_text(chart, "utf-8")
+
+
+def _ordered(pieces: dict[str, Piece]) -> dict[str, Piece]:
+    order = [*TITLES, "none"]
+    return {store: pieces[store] for store in order if store in pieces}
 
 
 if __name__ == "__main__":

@@ -38,10 +38,18 @@ class Process:
 
     def ask(self) -> Answer:
         """Start the next answer, and wait for it."""
+        self.start()
+        return self.result()
+
+    def start(self) -> None:
+        """Let it make the next answer."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
+
+    def result(self) -> Answer:
+        """Wait for what was started."""
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             sys.exit(f"{self._job} failed, see above")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from afk.messaging import AgentMailbox, Delivery, MessageBus
 
-from ..buses import fresh, payload, percentile
+from ..buses import fresh, payload
+from ..meter import Meter
 from ..runner import Answer
 
 AT_ONCE = 100
@@ -55,12 +55,13 @@ CONSUMERS: dict[str, Consume] = {
 }
 
 
-async def send(mailbox: AgentMailbox, count: int, tasks: int) -> None:
+async def send(mailbox: AgentMailbox, count: int, tasks: int, meter: Meter | None = None) -> None:
     """`count` messages from `tasks` tasks, each of which awaits each of its sends."""
 
     async def some(first: int) -> None:
         for number in range(first, count, tasks):
-            await mailbox.send("receiver", payload(number))
+            call = mailbox.send("receiver", payload(number))
+            await (meter.timed(call) if meter else call)
 
     await asyncio.gather(*[some(first) for first in range(tasks)])
 
@@ -75,21 +76,21 @@ async def pair(store: str) -> AsyncIterator[tuple[MessageBus, AgentMailbox, Agen
 async def stream(store: str, count: int, tasks: int, consumer: str) -> AsyncIterator[Answer]:
     """W1, W1b, W3: senders and a receiver beside each other."""
     async with pair(store) as (_, sender, receiver):
-        begin = time.perf_counter()
+        meter = Meter()
         await asyncio.gather(
             CONSUMERS[consumer](receiver, count),
-            send(sender, count, tasks),
+            send(sender, count, tasks, meter),
         )
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def drain(store: str, count: int, tasks: int, consumer: str) -> AsyncIterator[Answer]:
     """W5: everything is sent before anyone receives."""
     async with pair(store) as (_, sender, receiver):
-        begin = time.perf_counter()
-        await send(sender, count, tasks)
+        meter = Meter()
+        await send(sender, count, tasks, meter)
         await CONSUMERS[consumer](receiver, count)
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def round_trip(store: str, count: int) -> AsyncIterator[Answer]:
@@ -100,14 +101,12 @@ async def round_trip(store: str, count: int) -> AsyncIterator[Answer]:
             return delivery.message.content
 
         worker = asyncio.create_task(receiver.serve(handler))
-        took = []
+        meter = Meter()
         for number in range(count):
-            begin = time.perf_counter()
-            await sender.request("receiver", payload(number))
-            took.append(time.perf_counter() - begin)
+            await meter.timed(sender.request("receiver", payload(number)))
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
-        yield {"value": percentile(took, 0.5) * 1e6}
+        yield meter.answer(count)
 
 
 async def broadcast(store: str, count: int, agents: int) -> AsyncIterator[Answer]:
@@ -115,9 +114,9 @@ async def broadcast(store: str, count: int, agents: int) -> AsyncIterator[Answer
     async with fresh(store) as bus:
         sender = await bus.register("sender")
         mailboxes = [await bus.register(f"agent-{number}") for number in range(agents)]
-        begin = time.perf_counter()
+        meter = Meter()
         readers = [asyncio.create_task(receive(mailbox, count)) for mailbox in mailboxes]
         for number in range(count):
-            await sender.broadcast(payload(number))
+            await meter.timed(sender.broadcast(payload(number)))
         await asyncio.gather(*readers)
-        yield {"value": count * agents / (time.perf_counter() - begin)}
+        yield meter.answer(count * agents)

@@ -9,7 +9,6 @@ out: W1b and W5, since there is no batch of sends; W4, which would be a subscrib
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +17,8 @@ from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, PullSub
 from nats.js.api import RetentionPolicy, StorageType
 
-from ..buses import payload, percentile, place
+from ..buses import payload, place
+from ..meter import Meter
 from ..runner import Answer
 
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -60,12 +60,15 @@ async def stream(store: str, count: int, tasks: int, batch: int) -> AsyncIterato
 
         async def some(first: int) -> None:
             for number in range(first, count, tasks):
-                await broker.publish(payload(number), _SUBJECT, stream=_STREAM, timeout=_PATIENCE)
+                content = payload(number)
+                await meter.timed(
+                    broker.publish(content, _SUBJECT, stream=_STREAM, timeout=_PATIENCE)
+                )
 
-        begin = time.perf_counter()
+        meter = Meter()
         await asyncio.gather(*[some(first) for first in range(tasks)])
         await over.wait()
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def round_trip(store: str, count: int) -> AsyncIterator[Answer]:
@@ -75,9 +78,9 @@ async def round_trip(store: str, count: int) -> AsyncIterator[Answer]:
         return content
 
     async with _started(store, handler) as broker:
-        took = []
+        meter = Meter()
         for number in range(count):
-            begin = time.perf_counter()
-            await broker.request(payload(number), _SUBJECT, stream=_STREAM, timeout=_PATIENCE)
-            took.append(time.perf_counter() - begin)
-        yield {"value": percentile(took, 0.5) * 1e6}
+            await meter.timed(
+                broker.request(payload(number), _SUBJECT, stream=_STREAM, timeout=_PATIENCE)
+            )
+        yield meter.answer(count)

@@ -8,12 +8,12 @@ receiver share a process and its connections, as with the library.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from ..buses import payload, percentile
+from ..buses import payload
+from ..meter import Meter
 from ..runner import Answer
 
 Content = dict[str, Any]
@@ -46,11 +46,12 @@ class Fresh(Protocol):
     ) -> AbstractAsyncContextManager[Peer]: ...
 
 
-async def _fill(peer: Peer, count: int, tasks: int, batch: int) -> None:
+async def _fill(peer: Peer, count: int, tasks: int, batch: int, meter: Meter) -> None:
     async def some(begin: int) -> None:
         for first in range(begin * batch, count, tasks * batch):
             numbers = range(first, min(first + batch, count))
-            await peer.put("receiver", [payload(number) for number in numbers])
+            contents = [payload(number) for number in numbers]
+            await meter.timed(peer.put("receiver", contents))
 
     await asyncio.gather(*[some(begin) for begin in range(tasks)])
 
@@ -67,21 +68,21 @@ async def stream(
 ) -> AsyncIterator[Answer]:
     """W1, W3; with `together`, sends are batched too: W1b."""
     async with fresh(store, ["receiver"], connections=tasks + 1) as peer:
-        begin = time.perf_counter()
+        meter = Meter()
         await asyncio.gather(
             _consume(peer, "receiver", count, batch),
-            _fill(peer, count, tasks, batch if together else 1),
+            _fill(peer, count, tasks, batch if together else 1, meter),
         )
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def drain(fresh: Fresh, store: str, count: int, batch: int) -> AsyncIterator[Answer]:
     """W5."""
     async with fresh(store, ["receiver"]) as peer:
-        begin = time.perf_counter()
-        await _fill(peer, count, 1, batch)
+        meter = Meter()
+        await _fill(peer, count, 1, batch, meter)
         await _consume(peer, "receiver", count, batch)
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def round_trip(
@@ -102,15 +103,17 @@ async def round_trip(
                     await peer.ack("receiver", taken)
 
         worker = asyncio.create_task(serve())
-        took = []
-        for number in range(count):
-            begin = time.perf_counter()
+
+        async def request(number: int) -> None:
             await peer.put("receiver", [payload(number)])
             await peer.ack("sender", await peer.take("sender", 1))
-            took.append(time.perf_counter() - begin)
+
+        meter = Meter()
+        for number in range(count):
+            await meter.timed(request(number))
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
-        yield {"value": percentile(took, 0.5) * 1e6}
+        yield meter.answer(count)
 
 
 async def broadcast(
@@ -119,9 +122,9 @@ async def broadcast(
     """W4."""
     names = [f"agent-{number}" for number in range(agents)]
     async with fresh(store, names, topic=True, connections=agents + 1) as peer:
-        begin = time.perf_counter()
+        meter = Meter()
         readers = [asyncio.create_task(_consume(peer, name, count, batch)) for name in names]
         for number in range(count):
-            await peer.spread(payload(number))
+            await meter.timed(peer.spread(payload(number)))
         await asyncio.gather(*readers)
-        yield {"value": count * agents / (time.perf_counter() - begin)}
+        yield meter.answer(count * agents)

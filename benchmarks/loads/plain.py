@@ -10,12 +10,13 @@ import json
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..buses import payload, percentile
+from ..buses import payload
+from ..meter import Meter
 from ..runner import Answer
 
 _CLAIM = (
@@ -68,37 +69,40 @@ def _fresh() -> Iterator[_Table]:
         table.db.close()
 
 
+def _send(table: _Table, numbers: Sequence[int], meter: Meter) -> None:
+    begin = time.perf_counter()
+    table.insert(["receiver"] * len(numbers), [payload(number) for number in numbers])
+    meter.took.append(time.perf_counter() - begin)
+
+
 async def stream(count: int, batch: int, together: bool = False) -> AsyncIterator[Answer]:
     """W1, W3; with `together`, sends are batched too: W1b, W5."""
     with _fresh() as table:
-        begin = time.perf_counter()
+        meter = Meter()
         for first in range(0, count, batch):
             numbers = range(first, min(first + batch, count))
-            if together:
-                table.insert(["receiver"] * len(numbers), [payload(n) for n in numbers])
-            else:
-                for number in numbers:
-                    table.insert(["receiver"], [payload(number)])
+            for some in [numbers] if together else [[number] for number in numbers]:
+                _send(table, some, meter)
             assert table.take("receiver", batch) == len(numbers)
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def drain(count: int, batch: int) -> AsyncIterator[Answer]:
     """W5."""
     with _fresh() as table:
-        begin = time.perf_counter()
+        meter = Meter()
         for first in range(0, count, batch):
             numbers = range(first, min(first + batch, count))
-            table.insert(["receiver"] * len(numbers), [payload(n) for n in numbers])
+            _send(table, numbers, meter)
         while table.take("receiver", batch):
             pass
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def round_trip(count: int) -> AsyncIterator[Answer]:
     """W2: six commits, which nothing could batch."""
     with _fresh() as table:
-        took = []
+        meter = Meter()
         for number in range(count):
             begin = time.perf_counter()
             table.insert(["receiver"], [payload(number)])
@@ -106,19 +110,21 @@ async def round_trip(count: int) -> AsyncIterator[Answer]:
             table.delete(rows)
             table.insert(["sender"], [rows[0][1]])
             table.take("sender", 1)
-            took.append(time.perf_counter() - begin)
-        yield {"value": percentile(took, 0.5) * 1e6}
+            meter.took.append(time.perf_counter() - begin)
+        yield meter.answer(count)
 
 
 async def broadcast(count: int, agents: int, batch: int) -> AsyncIterator[Answer]:
     """W4: copies in commits of `batch`; each reader takes its own."""
     with _fresh() as table:
         names = [f"agent-{number}" for number in range(agents)]
-        begin = time.perf_counter()
+        meter = Meter()
         for number in range(count):
+            begin = time.perf_counter()
             for first in range(0, agents, batch):
                 some = names[first : first + batch]
                 table.insert(some, [payload(number)] * len(some))
+            meter.took.append(time.perf_counter() - begin)
             for name in names:
                 table.take(name, batch)
-        yield {"value": count * agents / (time.perf_counter() - begin)}
+        yield meter.answer(count * agents)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,6 +19,7 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
 from ..buses import payload, place
+from ..meter import Meter
 from ..runner import Answer
 from .over_postgres import FEW_CONNECTIONS, connection, pool
 
@@ -56,10 +56,10 @@ async def _send(queries: Queries, numbers: range) -> None:
         await queries.enqueue([_NAME] * len(bodies), bodies, [0] * len(bodies))
 
 
-async def _fill(queries: Queries, count: int, tasks: int, batch: int) -> None:
+async def _fill(queries: Queries, count: int, tasks: int, batch: int, meter: Meter) -> None:
     async def some(begin: int) -> None:
         for first in range(begin * batch, count, tasks * batch):
-            await _send(queries, range(first, min(first + batch, count)))
+            await meter.timed(_send(queries, range(first, min(first + batch, count))))
 
     await asyncio.gather(*[some(begin) for begin in range(tasks)])
 
@@ -84,16 +84,16 @@ async def stream(
         working = asyncio.create_task(receiver.work(batch))
         await _send(queries, range(1))
         await receiver.warm.wait()
-        begin = time.perf_counter()
-        await _fill(queries, count, tasks, batch if together else 1)
+        meter = Meter()
+        await _fill(queries, count, tasks, batch if together else 1, meter)
         await working
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def drain(store: str, count: int, batch: int) -> AsyncIterator[Answer]:
     """W5."""
     async with _started(store, count, 1) as (queries, receiver):
-        begin = time.perf_counter()
-        await _fill(queries, count, 1, batch)
+        meter = Meter()
+        await _fill(queries, count, 1, batch, meter)
         await receiver.work(batch)
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)

@@ -9,7 +9,6 @@ taken one at a time all the same; W2, since a job has no answer; W4, since a job
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from procrastinate import App, PsycopgConnector
 
 from ..buses import payload, place
+from ..meter import Meter
 from ..runner import Answer
 from .over_postgres import FEW_CONNECTIONS
 
@@ -44,7 +44,7 @@ async def stream(store: str, count: int, tasks: int, concurrency: int) -> AsyncI
 
         async def some(first: int) -> None:
             for number in range(first, count, tasks):
-                await handle.defer_async(content=payload(number))
+                await meter.timed(handle.defer_async(content=payload(number)))
 
         working = asyncio.create_task(
             app.run_worker_async(
@@ -56,10 +56,10 @@ async def stream(store: str, count: int, tasks: int, concurrency: int) -> AsyncI
         )
         await handle.defer_async(content=payload(0))
         await handled.acquire()
-        begin = time.perf_counter()
+        meter = Meter()
         await asyncio.gather(*[some(first) for first in range(tasks)])
         for _ in range(count):
             await handled.acquire()
         working.cancel()  # it finishes what it runs
         await asyncio.gather(working, return_exceptions=True)
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ..buses import payload, percentile
+from ..buses import payload
+from ..meter import Meter
 from ..runner import Answer
 
 Queue = asyncio.Queue[dict[str, Any]]
+TIMED = 16
+"""Every so many calls are timed: more of it would be felt here."""
 
 
 async def _take(queue: Queue, count: int) -> None:
@@ -18,10 +20,13 @@ async def _take(queue: Queue, count: int) -> None:
         await queue.get()
 
 
-async def _fill(queue: Queue, count: int, tasks: int) -> None:
+async def _fill(queue: Queue, count: int, tasks: int, meter: Meter) -> None:
     async def some(first: int) -> None:
         for number in range(first, count, tasks):
-            await queue.put(payload(number))
+            if number % TIMED:
+                await queue.put(payload(number))
+            else:
+                await meter.timed(queue.put(payload(number)))
 
     await asyncio.gather(*[some(first) for first in range(tasks)])
 
@@ -29,18 +34,18 @@ async def _fill(queue: Queue, count: int, tasks: int) -> None:
 async def stream(count: int, tasks: int) -> AsyncIterator[Answer]:
     """W1, W1b, W3."""
     queue = Queue()
-    begin = time.perf_counter()
-    await asyncio.gather(_take(queue, count), _fill(queue, count, tasks))
-    yield {"value": count / (time.perf_counter() - begin)}
+    meter = Meter()
+    await asyncio.gather(_take(queue, count), _fill(queue, count, tasks, meter))
+    yield meter.answer(count)
 
 
 async def drain(count: int, tasks: int) -> AsyncIterator[Answer]:
     """W5."""
     queue = Queue()
-    begin = time.perf_counter()
-    await _fill(queue, count, tasks)
+    meter = Meter()
+    await _fill(queue, count, tasks, meter)
     await _take(queue, count)
-    yield {"value": count / (time.perf_counter() - begin)}
+    yield meter.answer(count)
 
 
 async def round_trip(count: int) -> AsyncIterator[Answer]:
@@ -52,25 +57,30 @@ async def round_trip(count: int) -> AsyncIterator[Answer]:
             await back.put(await there.get())
 
     worker = asyncio.create_task(answer())
-    took = []
-    for number in range(count):
-        begin = time.perf_counter()
+
+    async def request(number: int) -> None:
         await there.put(payload(number))
         await back.get()
-        took.append(time.perf_counter() - begin)
+
+    meter = Meter()
+    for number in range(count):
+        await meter.timed(request(number))
     worker.cancel()
-    yield {"value": percentile(took, 0.5) * 1e6}
+    yield meter.answer(count)
 
 
 async def broadcast(count: int, agents: int) -> AsyncIterator[Answer]:
     """W4."""
     queues = [Queue() for _ in range(agents)]
-    begin = time.perf_counter()
-    readers = [asyncio.create_task(_take(queue, count)) for queue in queues]
-    for number in range(count):
-        message = payload(number)
+
+    async def spread(message: dict[str, Any]) -> None:
         for queue in queues:
             await queue.put(message)
+
+    meter = Meter()
+    readers = [asyncio.create_task(_take(queue, count)) for queue in queues]
+    for number in range(count):
+        await meter.timed(spread(payload(number)))
         await asyncio.sleep(0)
     await asyncio.gather(*readers)
-    yield {"value": count * agents / (time.perf_counter() - begin)}
+    yield meter.answer(count * agents)

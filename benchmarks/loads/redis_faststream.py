@@ -10,7 +10,6 @@ is not acked. Entries are not deleted. Left out: W1b and W5, since a stream has 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +17,8 @@ from typing import Any
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 
-from ..buses import payload, percentile, place
+from ..buses import payload, place
+from ..meter import Meter
 from ..runner import Answer
 
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -50,12 +50,12 @@ async def stream(store: str, count: int, tasks: int) -> AsyncIterator[Answer]:
 
         async def some(first: int) -> None:
             for number in range(first, count, tasks):
-                await broker.publish(payload(number), stream="receiver")
+                await meter.timed(broker.publish(payload(number), stream="receiver"))
 
-        begin = time.perf_counter()
+        meter = Meter()
         await asyncio.gather(*[some(first) for first in range(tasks)])
         await over.wait()
-        yield {"value": count / (time.perf_counter() - begin)}
+        yield meter.answer(count)
 
 
 async def round_trip(store: str, count: int) -> AsyncIterator[Answer]:
@@ -65,9 +65,7 @@ async def round_trip(store: str, count: int) -> AsyncIterator[Answer]:
         return content
 
     async with _started(store, handler) as broker:
-        took = []
+        meter = Meter()
         for number in range(count):
-            begin = time.perf_counter()
-            await broker.request(payload(number), stream="receiver")
-            took.append(time.perf_counter() - begin)
-        yield {"value": percentile(took, 0.5) * 1e6}
+            await meter.timed(broker.request(payload(number), stream="receiver"))
+        yield meter.answer(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from statistics import median
 from typing import Any
 
@@ -12,12 +12,15 @@ import asyncpg
 from afk.messaging import MessageBus, connect
 
 from ..buses import place, resident
-from ..figures import Figure, Goal, Result, Table
+from ..figures import Figure, Goal, Table
+from ..loads.growing import block
+from ..results import Result
 from ..runner import Answer, Job, Process, say
-from .claim import block
+from . import Wish
 from .growth import SAMPLES, SENDERS, Flow
 
 _STORE = "postgres"
+STORES = (_STORE,)
 _SETTLED = 2.0
 """Seconds after which what was settled may be gone, and the server has counted its rows."""
 _TABLES = """
@@ -69,11 +72,9 @@ def _plain(value: Any) -> str | float:
     return value if isinstance(value, str) else float(value)
 
 
-def measure(quick: bool, stores: Sequence[str]) -> Result:
+def measure(wish: Wish, store: str) -> Result:
     """Once: it is long, and what is asked is where it ends."""
-    if _STORE not in stores:
-        return Result([])
-    count = 100_000 if quick else 1_000_000
+    count = 100_000 if wish.quick else 1_000_000
     with Process(Job("parts.churn:run", {"count": count})) as process:
         samples = [process.ask()]
         for _ in range(SAMPLES):

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from typing import Any
 
-from afk.messaging import AgentMessage, MessageBus
-from afk.messaging.records import letter_record
-from afk.messaging.sending import to_send
-from afk.messaging.store import Claim, Send, Turn
+from afk.messaging import MessageBus
 
-from ..buses import fresh, payload, percentile
-from ..figures import Figure, Goal, Result, compare
+from ..buses import STORES, fresh
+from ..figures import Figure, Goal, compare
+from ..loads.filling import lease, put
+from ..loads.growing import BLOCK, NAME, block
+from ..results import Result
 from ..runner import Answer, Job, Process, say
+from . import Wish
 
-WAITING = ("pending", "delayed", "leased", "blocked")
-"""What the others do: wait their turn, wait for their time, are leased, or stand behind the
-leased head of their thread."""
-NAME = "receiver"
+__all__ = ["STORES", "measure", "run"]
+
+WAITING = ("delayed", "leased", "blocked")
+"""What the others do: wait for their time, are leased, or stand behind the leased head of their
+thread. Those that wait for their turn (`pending`) are one of the `curves`."""
 SPARE = 50
-BLOCK = 200
 THREADS = 100
-FILL = 1000
 _WHOLE = "send+claim+ack"
 _STEEPER = {"sqlite": 1.5, "postgres": 1.5, "nats": 1.5, "nats_synced": 1.5}
 """Goals for the whole that are not 1.3."""
@@ -34,82 +32,30 @@ async def run(store: str, count: int, waiting: str) -> AsyncIterator[Answer]:
     async with fresh(store, capacity=10_000_000) as bus:
         await bus.register(NAME, ordered=waiting == "blocked")
         await _fill(bus, count, waiting)
-        await _put(bus, 0, SPARE, lambda n: f"ready-{n}")
+        await put(bus, NAME, 0, SPARE, lambda n: f"ready-{n}")
         number = SPARE
         while True:
             yield await block(bus, number)
             number += BLOCK
 
 
-async def block(bus: MessageBus, first: int) -> Answer:
-    """Microseconds of a message, one after the other: the median of each step, added up."""
-    sender, receiver = await bus.register("sender"), await bus.register(NAME)
-    took: dict[str, list[float]] = {"send": [], "claim": [], "ack": []}
-    cpu = time.process_time()
-    for number in range(first, first + BLOCK):
-        begin = time.perf_counter()
-        await sender.send(NAME, payload(number), thread_id=f"ready-{number}")
-        sent = time.perf_counter()
-        delivery = await receiver.claim(0)
-        claimed = time.perf_counter()
-        assert delivery is not None
-        await delivery.ack()
-        acked = time.perf_counter()
-        took["send"].append(sent - begin)
-        took["claim"].append(claimed - sent)
-        took["ack"].append(acked - claimed)
-    cpu = time.process_time() - cpu
-    steps = {name: percentile(values, 0.5) * 1e6 for name, values in took.items()}
-    take = steps["claim"] + steps["ack"]
-    return {**steps, "take": take, "all": steps["send"] + take, "cpu": cpu / BLOCK * 1e6}
-
-
 async def _fill(bus: MessageBus, count: int, waiting: str) -> None:
-    """Through the store's port, many sends a step: only what is stored counts here."""
     if waiting == "blocked":
-        await _put(bus, 0, count, lambda n: f"thread-{n % THREADS}")
-        await _lease(bus, THREADS)
+        await put(bus, NAME, 0, count, lambda n: f"thread-{n % THREADS}")
+        await lease(bus, NAME, THREADS)
         return
-    await _put(bus, 0, count, lambda n: "", delay=86_400.0 if waiting == "delayed" else 0.0)
+    await put(bus, NAME, 0, count, lambda n: "", delay=86_400.0 if waiting == "delayed" else 0.0)
     if waiting == "leased":
-        await _lease(bus, count)
+        await lease(bus, NAME, count)
 
 
-async def _put(
-    bus: MessageBus, first: int, count: int, thread: Callable[[int], str], delay: float = 0.0
-) -> None:
-    for start in range(first, first + count, FILL):
-        sends = [
-            _send(bus, number, thread(number), delay)
-            for number in range(start, min(start + FILL, first + count))
-        ]
-        await bus._core.store.put(tuple([Turn(sends=(send,)) for send in sends]))
-
-
-def _send(bus: MessageBus, number: int, thread: str, delay: float) -> Send:
-    record = letter_record(AgentMessage("sender", NAME, payload(number)))
-    send: Any = to_send(record, bus._core.settings, delay=delay)
-    return Send(
-        **{name: getattr(send, name) for name in Send.__struct_fields__} | {"thread": thread}
-    )
-
-
-async def _lease(bus: MessageBus, count: int) -> None:
-    while count:
-        claim = Claim(mailbox=NAME, limit=min(FILL, count), lease=86_400.0)
-        batch = await bus._core.store.claim(claim)
-        assert batch.leased
-        count -= len(batch.leased)
-
-
-def measure(quick: bool, stores: Sequence[str]) -> Result:
+def measure(wish: Wish, store: str) -> Result:
     """One process for each size, filled once; they take turns at the blocks."""
-    sizes = (1_000, 10_000, 100_000) if quick else (1_000, 100_000, 1_000_000)
-    figures: list[Figure] = []
-    for store in stores:
-        for waiting in WAITING:
-            figures += _variant(store, waiting, sizes, 5 if quick else 9)
-    return Result(figures)
+    sizes = (1_000, 10_000, 100_000) if wish.quick else (1_000, 100_000, 1_000_000)
+    turns = 3 if wish.quick else 9
+    return Result(
+        [figure for waiting in WAITING for figure in _variant(store, waiting, sizes, turns)]
+    )
 
 
 def _variant(store: str, waiting: str, sizes: tuple[int, ...], turns: int) -> list[Figure]:

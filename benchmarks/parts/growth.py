@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from afk.messaging import AgentMailbox, Delivery, connect
 
 from ..buses import TITLES, payload, place, resident
-from ..figures import Figure, Goal, Result, Table
+from ..figures import Figure, Goal, Table
+from ..results import Result
 from ..runner import Answer, Job, Process, say
+from . import Wish
 
+STORES = ("memory", "sqlite", "nats")
+"""Redis grows elsewhere, and what PostgreSQL keeps is a part of its own."""
 SAMPLES = 10
 SENDERS = 100
 WINDOW = 1000
@@ -94,22 +98,17 @@ def _files(path: Path) -> tuple[float, float]:
     return path.stat().st_size / 1e6, log.stat().st_size / 1e6
 
 
-def measure(quick: bool, stores: Sequence[str]) -> Result:
-    """Once: it is long, and what is asked is where it ends. Redis grows elsewhere, and what
-    PostgreSQL keeps is a part of its own."""
-    figures: list[Figure] = []
-    tables: list[Table] = []
-    for store in [store for store in stores if store not in {"redis", "postgres"}]:
-        count = 100_000 if quick else 1_000_000
-        with Process(Job("parts.growth:run", {"store": store, "count": count})) as process:
-            samples = [process.ask()]
-            for _ in range(SAMPLES):
-                samples.append(process.ask())
-                say(f"growth {store}: " + ", ".join(_HEAD) + ": " + ", ".join(_row(samples[-1])))
-        figures += _figures(store, samples)
-        title = f"{TITLES[store]}: {count:,} messages, history and retention 1 s"
-        tables.append(Table(title, _HEAD, [_row(sample) for sample in samples]))
-    return Result(figures, tables)
+def measure(wish: Wish, store: str) -> Result:
+    """Once: it is long, and what is asked is where it ends."""
+    count = 100_000 if wish.quick else 1_000_000
+    with Process(Job("parts.growth:run", {"store": store, "count": count})) as process:
+        samples = [process.ask()]
+        for _ in range(SAMPLES):
+            samples.append(process.ask())
+            say(f"growth {store}: " + ", ".join(_HEAD) + ": " + ", ".join(_row(samples[-1])))
+    title = f"{TITLES[store]}: {count:,} messages, history and retention 1 s"
+    table = Table(title, _HEAD, [_row(sample) for sample in samples])
+    return Result(_figures(store, samples), [table])
 
 
 def _figures(store: str, samples: list[Answer]) -> list[Figure]:

@@ -7,14 +7,18 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from afk.messaging import AgentMailbox, connect
 
-from ..buses import fresh, payload, percentile, place
-from ..figures import Figure, Goal, Result
+from ..buses import STORES, fresh, payload, percentile, place
+from ..figures import Figure, Goal
+from ..results import Result
 from ..runner import Answer, Job, rounds
+from . import Wish
+
+__all__ = ["STORES", "measure"]
 
 CROWD = 1000
 GAP = 0.02
@@ -150,25 +154,24 @@ async def sending(url: str) -> AsyncIterator[Answer]:
     yield {}
 
 
-def measure(quick: bool, stores: Sequence[str]) -> Result:
-    """Waiting, then waking."""
-    shared = [store for store in stores if store in _SOON]
-    return Result(_waiting(quick, stores, shared) + _waking(quick, shared))
+def measure(wish: Wish, store: str) -> Result:
+    """Waiting, then waking, which needs another process."""
+    quick = wish.quick
+    return Result(_waiting(quick, store) + (_waking(quick, store) if store in _SOON else []))
 
 
-def _waking(quick: bool, stores: Sequence[str]) -> list[Figure]:
+def _waking(quick: bool, store: str) -> list[Figure]:
     count = 50 if quick else 200
     jobs = {
         f"{store}, {_counted(mailboxes)}": Job(
             "parts.wake:wake", {"store": store, "count": count, "mailboxes": mailboxes}
         )
-        for store in stores
         for mailboxes in (1, CROWD)
     }
+    goal = Goal("<=", _SOON[store], "ms")
     figures = []
-    for of, answers in rounds(jobs, 3 if quick else 5).items():
+    for of, answers in rounds(jobs, 2 if quick else 5).items():
         values = {name: [answer[name] for answer in answers] for name in answers[0]}
-        goal = Goal("<=", _SOON[of.partition(",")[0]], "ms")
         figures += [
             Figure(f"{of}: call of send to arrival, p50", values["p50"], "ms"),
             Figure(f"{of}: call of send to arrival, p99", values["p99"], "ms"),
@@ -178,27 +181,26 @@ def _waking(quick: bool, stores: Sequence[str]) -> list[Figure]:
     return figures
 
 
-def _waiting(quick: bool, stores: Sequence[str], shared: Sequence[str]) -> list[Figure]:
-    seconds = 3 if quick else 10
-    goal = Goal("<", 1, "%")
-    kinds = [
-        ("idle", "CPU of waiting", stores),
-        ("bystander", "CPU beside another's sends", shared),
-    ]
+def _waiting(quick: bool, store: str) -> list[Figure]:
+    seconds = 2 if quick else 10
+    kinds = {"CPU of waiting": "idle", "CPU beside another's sends": "bystander"}
+    if store not in _SOON:
+        kinds.pop("CPU beside another's sends")
     jobs = {
         f"{store}, {_counted(mailboxes)}: {what}": Job(
             f"parts.wake:{kind}", {"store": store, "mailboxes": mailboxes, "seconds": seconds}
         )
-        for kind, what, some in kinds
-        for store in some
+        for what, kind in kinds.items()
         for mailboxes in (1, CROWD)
     }
-    answers = rounds(jobs, 3)
     return [
         Figure(
-            name, [each["value"] for each in values], "%", goal=None if "beside" in name else goal
+            name,
+            [each["value"] for each in answers],
+            "%",
+            goal=None if "beside" in name else Goal("<", 1, "%"),
         )
-        for name, values in answers.items()
+        for name, answers in rounds(jobs, 2 if quick else 3).items()
     ]
 
 
