@@ -123,6 +123,38 @@ def test_what_is_leased_is_settled_by_its_token(afk: Afk) -> None:
     assert afk("receive", "ada", "--ack", "--json").json["content"] == "thanks"
 
 
+def test_what_is_kept_of_a_message_s_attempts_is_shown(afk: Afk) -> None:
+    sent = afk("send", "bob", "x", "--from", "ada").out.strip()
+    assert "attempts: 0" in afk("show", sent).out
+
+    async def fail(bus: MessageBus) -> None:
+        for policy in (RetryPolicy(base=0.0), RetryPolicy(max_attempts=1)):
+            async with connect(afk.url, retry=policy) as other:
+                delivery = await other.mailbox("bob").claim(5)
+                assert delivery is not None
+                await delivery.nack(f"broken at {delivery.attempt}\x1b[2J")
+
+    afk.beside(fail)
+    buried = afk("show", sent).out
+    for line in (
+        r"state: dead\n",
+        r"accepted: \S+ \S+\n",
+        r"first claimed: \S+ \S+, after ",
+        r"attempts: 2\n",
+        r"last error: broken at 2\\x1b\[2J\n",
+        r"settled: \S+ \S+, after ",
+        r"reason: exhausted\n",
+    ):
+        assert re.search(line, buried), line
+    afk("dead", "redrive", sent, "--yes")
+    assert "attempts: 0, redriven 1 time(s)" in afk("show", sent).out
+    afk("receive", "bob", "--ack")
+    done = afk("show", sent, "--json").json
+    assert (done["state"], done["attempts"], done["redrives"]) == ("done", 1, 1)
+    assert (done["reason"], done["leased_at"] is None) == (None, False)
+    assert done["error"] in {None, "broken at 2\x1b[2J"}
+
+
 def test_an_answer_by_id_leaves_the_message(afk: Afk) -> None:
     sent = afk("send", "bob", "question", "--from", "ada").out.strip()
     afk("reply", sent, "answer")

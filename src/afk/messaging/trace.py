@@ -15,8 +15,8 @@ from .store import Row
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A message and what became of it. Times in seconds since the epoch; `cursor` goes on from
-    here in `bus.messages(after=...)`."""
+    """A message and what became of it. Times in seconds since the epoch. attempts: since it was
+    last redriven; error: the last one; cursor: goes on from here in `bus.messages(after=...)`."""
 
     id: str
     agent: str
@@ -27,6 +27,9 @@ class Entry(Struct, frozen=True, kw_only=True):
     accepted_at: float
     leased_at: float | None
     settled_at: float | None
+    reason: DeadReason | None = None
+    error: str = ""
+    redrives: int = 0
     cursor: str
 
 
@@ -68,6 +71,9 @@ def entry_of(row: Row) -> Entry:
         accepted_at=row.accepted_at,
         leased_at=row.leased_at,
         settled_at=row.settled_at,
+        reason=row.reason,
+        error=row.error,
+        redrives=row.redrives,
         cursor=str(row.cursor),
     )
 

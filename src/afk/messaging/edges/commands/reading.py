@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from afk.messaging import DeadLetter, MessageBus, Trace
+from afk.messaging import MessageBus, Trace
 from afk.messaging.trace import Entry
 
 from . import screen, shapes
@@ -77,7 +77,9 @@ def stats(*, place: Place = UNSAID, as_json: Json = False) -> None:
 
 @commands.command
 def show(id: str, *, place: Place = UNSAID, as_json: Json = False) -> None:
-    """Print a message whole: its fields, what became of it, what it came from and led to.
+    """Print a message whole: its fields, its history, what it came from and led to.
+
+    Of its attempts the first one's time, their number and the last error are kept.
 
     Parameters
     ----------
@@ -92,46 +94,38 @@ def show(id: str, *, place: Place = UNSAID, as_json: Json = False) -> None:
         message = entry.message
         chain = await bus.trace(message.correlation_id or id if message else id)
         led_to = [each for each in chain if each.message and each.message.causation_id == id]
-        letter = await _letter(bus, entry)
         if as_json:
-            found = shapes.entry(entry) | {
-                "reason": letter.reason if letter else None,
-                "error": letter.error if letter else None,
-                "led_to": [each.id for each in led_to],
-            }
-            shapes.put(found)
+            shapes.put(shapes.entry(entry) | {"led_to": [each.id for each in led_to]})
             return
-        print("\n".join(_told(entry, letter, led_to)))
+        print("\n".join(_told(entry, led_to)))
 
     on(place, work)
 
 
-async def _letter(bus: MessageBus, entry: Entry) -> DeadLetter | None:
-    """The dead letter this is, if it is one."""
-    after = None
-    while entry.state == "dead" and (page := await bus.dead_letters(entry.agent, after=after)):
-        after = page[-1].cursor
-        for letter in page:
-            if letter.id == entry.id:
-                return letter
-    return None
-
-
-def _told(entry: Entry, letter: DeadLetter | None, led_to: list[Entry]) -> list[str]:
-    lines = [f"state: {entry.state}", f"attempts: {entry.attempts}"]
-    lines.append(f"accepted: {screen.moment(entry.accepted_at)}")
-    if entry.leased_at is not None:
-        waited = screen.span(entry.leased_at - entry.accepted_at)
-        lines.append(f"first claimed: {screen.moment(entry.leased_at)}, after {waited}")
-    if entry.settled_at is not None:
-        lines.append(f"settled: {screen.moment(entry.settled_at)}")
-    if letter is not None:
-        lines.append(f"reason: {letter.reason}")
-        lines.append(f"error: {screen.printable(letter.error)}")
+def _told(entry: Entry, led_to: list[Entry]) -> list[str]:
+    lines = [f"state: {entry.state}", *_history(entry)]
     lines += [f"led to: {each.id} for {each.agent}, {each.state}" for each in led_to]
     if entry.message is None:
         return [f"id: {entry.id}", f"for: {entry.agent}", *lines, "", "(its body is gone)"]
     return [*lines, screen.letter(entry.message)]
+
+
+def _history(entry: Entry) -> list[str]:
+    """What is kept of it: the first attempt's time, the number of attempts, the last error."""
+    lines = [f"accepted: {screen.moment(entry.accepted_at)}"]
+    if entry.leased_at is not None:
+        waited = screen.span(entry.leased_at - entry.accepted_at)
+        lines.append(f"first claimed: {screen.moment(entry.leased_at)}, after {waited}")
+    redriven = f", redriven {entry.redrives} time(s)" if entry.redrives else ""
+    lines.append(f"attempts: {entry.attempts}{redriven}")
+    if entry.error:
+        lines.append(f"last error: {screen.printable(entry.error)}")
+    if entry.settled_at is not None:
+        worked = screen.span(entry.settled_at - (entry.leased_at or entry.accepted_at))
+        lines.append(f"settled: {screen.moment(entry.settled_at)}, after {worked}")
+    if entry.reason is not None:
+        lines.append(f"reason: {entry.reason}")
+    return lines
 
 
 @commands.command

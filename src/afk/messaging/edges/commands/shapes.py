@@ -44,6 +44,9 @@ def entry(entry: Entry) -> dict[str, Any]:
         "accepted_at": entry.accepted_at,
         "leased_at": entry.leased_at,
         "settled_at": entry.settled_at,
+        "reason": entry.reason,
+        "error": entry.error or None,
+        "redrives": entry.redrives,
         "message": message(entry.message),
     }
 
