@@ -58,7 +58,9 @@ class Player:
         )[0]
         match kind:
             case "put":
-                return "put", (tuple(self._turn() for _ in range(pick.choice((1, 1, 1, 2, 5)))),)
+                turns = [self._turn() for _ in range(pick.choice((1, 1, 1, 2, 5)))]
+                turns.sort(key=lambda turn: bool(turn.sends))  # acks come first from a bus too
+                return "put", (tuple(turns),)
             case "claim":
                 policy = RetryPolicy(max_attempts=pick.randint(1, 3), base=pick.choice((0, 2)))
                 claim = Claim(
@@ -113,13 +115,16 @@ class Player:
         ]
         if not sends or pick.random() < 0.4:
             token, outcome = pick.choice(self._places()), pick.choice(outcomes)
-            if isinstance(outcome, Extend) and self._ended(int(token)):
-                outcome = Done()  # taken up again, and ended again, some keep the pause
+            if isinstance(outcome, Extend):
+                outcome = self._extended(int(token), outcome)
             return Turn(sends=tuple(sends), token=token, outcome=outcome)
         return Turn(sends=tuple(sends), roster=pick.choice((None, None, None, None, 0, 0, -1)))
 
-    def _ended(self, place: int) -> bool:
-        return self.clock() >= self.ends[place]
+    def _extended(self, place: int, outcome: Extend) -> Outcome:
+        if self.clock() >= self.ends[place]:
+            return Done()  # taken up again, and ended again, some keep the pause
+        self.ends[place] = min(self.ends[place], self.clock() + outcome.seconds)
+        return outcome
 
     def _places(self) -> list[str]:
         """Of the last tokens."""
@@ -171,7 +176,7 @@ class Player:
             dead=("hops", "too many") if pick.random() < 0.05 else None,
             retention=pick.choice((3.0, 50.0)) if self.forgets else 1e6,
             history=pick.choice((0.0, 3.0, 50.0)) if self.forgets else 1e6,
-            history_max=pick.choice((2, 100)) if self.forgets else 10_000,
+            history_max=10_000,  # who counts when, within a call, is a store's own
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -149,7 +150,7 @@ class Core:
     async def put(self, turn: Turn, sent: Sent | None = None) -> Verdict:
         """One turn, after what was to be settled later; a refusal is raised as its error."""
         verdict = await self.try_put(turn, sent)
-        await self.insist(verdict)
+        await self.insist(verdict, sent.deadline if sent else None)
         return verdict
 
     async def put_within(self, connection: Any, turn: Turn, sent: Sent) -> Verdict:
@@ -173,11 +174,11 @@ class Core:
         self._note(verdict)
         await self.insist(verdict)
 
-    async def insist(self, verdict: Verdict) -> None:
+    async def insist(self, verdict: Verdict, deadline: float | None = None) -> None:
         """Raise a refusal as its error."""
         if verdict.refusal is not None:
             if verdict.refusal.kind == "unknown":
-                raise await self.unknown(verdict.refusal.mailbox)
+                raise await self.unknown(verdict.refusal.mailbox, deadline)
             raise error_of(verdict.refusal)
 
     def _note(self, verdict: Verdict) -> None:
@@ -261,10 +262,14 @@ class Core:
             await asyncio.sleep(0)  # the flush starts now, so it takes effect first
             self._refuse_if_closed()
 
-    async def unknown(self, name: str) -> UnknownAgentError:
-        """The error for an unregistered name, with the nearest registered ones."""
-        roster = await self.store.agents()
-        return UnknownAgentError(name, difflib.get_close_matches(name, roster.boxes))
+    async def unknown(self, name: str, deadline: float | None = None) -> UnknownAgentError:
+        """The error for an unregistered name, with the nearest registered ones, if the store names
+        them in time."""
+        names: Iterable[str] = ()
+        with suppress(StoreError):
+            async with in_time(self.store, deadline):
+                names = (await self.store.agents()).boxes
+        return UnknownAgentError(name, difflib.get_close_matches(name, names))
 
     # -- claiming ------------------------------------------------------------------------
 
@@ -309,7 +314,7 @@ class Core:
                 await self._before_read()
                 batch = await self.store.claim(replace(claim, chance=random.random()))
         except UnknownAgentError:
-            raise await self.unknown(claim.mailbox) from None
+            raise await self.unknown(claim.mailbox, deadline) from None
         finally:
             self._claims -= 1
             if not self._claims:
