@@ -1,7 +1,7 @@
-from proof.parts.cancel import PART
+from proof.parts.cancel import SMALL
 
 from .small import place, small
 
 __all__ = ["place"]
 
-test_nothing_breaks = small(PART)
+test_nothing_breaks = small(SMALL)

@@ -20,7 +20,7 @@ from afk.messaging.testing.steps import until
 from afk.messaging.testing.verdict import judge
 from afk.messaging.testing.witness import Witness, note_the_end
 
-from ..trial import Ground, Outcome, Part, Trial
+from ...trial import Ground, Outcome
 
 AT_ONCE = 20
 """Calls that are under way together."""
@@ -134,7 +134,7 @@ async def storm(ground: Ground, rounds: int, seed: int) -> Outcome:
         for each in ("ada", "bob", "end", "oracle"):
             await bus.register(each)
         weather = Storm(bus, history, Random(seed))
-        oracle = asyncio.create_task(bus.mailbox("oracle").serve(_answer, concurrency=AT_ONCE))
+        oracle = asyncio.create_task(bus.mailbox("oracle").serve(answer, concurrency=AT_ONCE))
         left = itertools.count(rounds, -1)
 
         async def some() -> None:
@@ -144,7 +144,7 @@ async def storm(ground: Ground, rounds: int, seed: int) -> Outcome:
         await asyncio.gather(*(some() for _ in range(AT_ONCE)))
         oracle.cancel()
         await asyncio.gather(oracle, return_exceptions=True)
-        await _drained(bus, history)
+        await drained(bus, history)
         await note_the_end(bus, history, time.monotonic())
     history.close()
     await until(lambda: asyncio.all_tasks() == before, "no task is left")
@@ -158,11 +158,12 @@ async def storm(ground: Ground, rounds: int, seed: int) -> Outcome:
     return outcome
 
 
-async def _answer(delivery: Delivery[Any]) -> Any:
-    return [delivery.message.content]
+async def answer(delivery: Delivery[Any]) -> Any:
+    """What the oracle says to a question."""
+    return [delivery.message.content] if delivery.record.kind == "request" else None
 
 
-async def _drained(bus: MessageBus, history: History) -> None:
+async def drained(bus: MessageBus, history: History, patience: float = DRAINING) -> None:
     """Healthy consumers, until nothing is open."""
 
     async def work(delivery: Delivery[Any]) -> None:
@@ -176,7 +177,7 @@ async def _drained(bus: MessageBus, history: History) -> None:
         )
         for name in ("bob", "end")
     ]
-    oracle = asyncio.create_task(bus.mailbox("oracle").serve(_answer))
+    oracle = asyncio.create_task(bus.mailbox("oracle").serve(answer))
 
     async def empty() -> bool:
         stats = await bus.stats()
@@ -184,23 +185,9 @@ async def _drained(bus: MessageBus, history: History) -> None:
             each.pending["all"] + each.leased + each.scheduled for each in stats.values()
         )
 
-    await until(empty, "all is worked off", DRAINING)
-    for worker in (*workers, oracle):
-        worker.cancel()
-    await asyncio.gather(*workers, oracle, return_exceptions=True)
-
-
-PART = Part(
-    name="cancel",
-    title="Cancellation",
-    about="""\
-Twenty tasks send, receive, claim and settle, take turns in a block, ask and look, over one bus;
-each call is cancelled within 40 turns of the event loop, or within a tenth of a millisecond to 0.2
-seconds, whatever it is doing then. What was cancelled is in doubt and nothing more: in the end
-every message that was accepted has ended, once, none came again but for a reason, each answer was
-of its question, no call raised anything but its cancellation, and no task is left. A round is a
-call; `cancelled` is how many had not ended before.
-
-The conformance suite cancels each call after one turn of the event loop, two, three, and so on.""",
-    trials=(Trial("storm of cancels", storm, 600, {"": 100_000}, 5_000),),
-)
+    try:
+        await until(empty, "all is worked off", patience)
+    finally:
+        for worker in (*workers, oracle):
+            worker.cancel()
+        await asyncio.gather(*workers, oracle, return_exceptions=True)
