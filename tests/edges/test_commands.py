@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import Raw
 
 from afk.messaging import Delivery, MessageBus, RetryPolicy, connect
 from afk.messaging.edges import cli
+from afk.messaging.records import Record
+from afk.messaging.store import Send, Turn
 
 STORES = ["sqlite", "redis_server", "postgres18", "nats_server"]
 
@@ -153,6 +156,35 @@ def test_what_is_kept_of_a_message_s_attempts_is_shown(afk: Afk) -> None:
     assert (done["state"], done["attempts"], done["redrives"]) == ("done", 1, 1)
     assert (done["reason"], done["leased_at"] is None) == (None, False)
     assert done["error"] in {None, "broken at 2\x1b[2J"}
+
+
+def test_not_even_a_name_reaches_the_terminal_raw(nowhere: Afk, tmp_path: Path) -> None:
+    """A store's other writers may be anyone: what they left there is shown, never obeyed."""
+    nowhere.url = f"sqlite:///{tmp_path}/team.db"
+    evil = "\x1b[2J\r\n\x9b31m\u202e"
+    record = Record(
+        v=1, id="7", sender=evil, recipient="bob", content=Raw(b'"\\u001b[2J"'), timestamp=1.0
+    )
+
+    async def write(bus: MessageBus) -> None:
+        bob = await bus.register("bob")
+        await bob.send("bob", 1, correlation_id=evil, metadata={evil: evil}, thread_id=evil)
+        send = Send(body=record, id="7", mailbox="bob", sender="ada", rank=0, chain=evil)
+        await bus._core.store.put((Turn(sends=(send,)),))
+
+    nowhere.beside(write)
+    for words in (
+        ("show", "7"),
+        ("trace", "7"),
+        ("trace", "7", "--mermaid"),
+        ("wait", "bob"),
+        ("receive", "bob", "--peek", "--limit", 2),
+        ("receive", "bob"),
+        ("dead", "list"),
+        ("show", evil),
+    ):
+        said = nowhere(*words)
+        assert all(line.isprintable() for line in (said.out + said.err).split("\n")), words
 
 
 def test_an_answer_by_id_leaves_the_message(afk: Afk) -> None:

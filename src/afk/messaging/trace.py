@@ -164,7 +164,7 @@ def _line(entry: Entry) -> str:
     took = "worked" if entry.attempts == 1 else "tried for"
     worked = _span(entry.leased_at, entry.settled_at, took)
     way = f"{_sender(entry)} -> {entry.agent}"
-    return f"{way}  {entry.state}{tries}{waited}{worked}  {_content(entry, 48)}"
+    return printable(f"{way}  {entry.state}{tries}{waited}{worked}  {_content(entry, 48)}")
 
 
 def _span(start: float | None, end: float | None, name: str) -> str:
@@ -183,4 +183,5 @@ def _content(entry: Entry, width: int) -> str:
 
 def _plain(text: str) -> str:
     """Text that cannot end a Mermaid statement or be read as markup."""
-    return "".join(f"#{ord(c)};" if c in "#;<>&%`" else c for c in text.replace('"', "'"))
+    shown = printable(text).replace('"', "'")
+    return "".join(f"#{ord(c)};" if c in "#;<>&%`" else c for c in shown)

@@ -88,7 +88,7 @@ def _print(entry: Entry, as_json: bool) -> None:
     if as_json:
         shapes.put(shapes.entry(entry))
         return
-    sender = entry.message.sender if entry.message else "?"
+    sender = screen.printable(entry.message.sender) if entry.message else "?"
     content = screen.one_line(entry.message.content) if entry.message else "(gone)"
     at = screen.moment(entry.accepted_at)
     print(f"{at}  {entry.id}  {sender} -> {entry.agent}  {content}", flush=True)

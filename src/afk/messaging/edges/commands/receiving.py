@@ -150,7 +150,8 @@ def wait(
         if as_json:
             shapes.put({"agent": name, "pending": count, "next_from": sender})
         else:
-            print(f"{name} has {count} message(s) waiting; the next is from {sender}")
+            said = f"{name} has {count} message(s) waiting; the next is from {sender}"
+            print(screen.printable(said))
         return 0
 
     on(place, work)
