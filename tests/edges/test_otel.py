@@ -519,19 +519,26 @@ async def _echo(delivery: Delivery) -> Any:
 # -- switched off ------------------------------------------------------------------------
 
 
-def test_without_providers_nothing_is_wrapped() -> None:
-    bus = InMemoryMessageBus()
-    store = bus._core.store
-    assert otel.instrument(bus) is bus
-    assert bus._core.store is store
-    assert bus._core.watchers == ()
-
-
 def in_a_process(script: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+def test_without_providers_nothing_is_wrapped() -> None:
+    """In a process of its own: the providers of one are for all that runs in it."""
+    said = in_a_process(
+        "import logging, sys\n"
+        "logging.basicConfig(level=20, stream=sys.stdout, format='%(message)s')\n"
+        "from afk.messaging import InMemoryMessageBus\n"
+        "from afk.messaging.edges import otel\n"
+        "bus = InMemoryMessageBus(); store = bus._core.store\n"
+        "print(otel.instrument(bus) is bus, bus._core.store is store, bus._core.watchers)"
+    )
+    assert said == (
+        "OpenTelemetry is not set up in this process: the bus tells it nothing\nTrue True ()\n"
+    )
 
 
 def test_nothing_imports_opentelemetry_but_instrument() -> None:
