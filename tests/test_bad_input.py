@@ -40,7 +40,7 @@ from afk.messaging import (
     UsageError,
     connect,
 )
-from afk.messaging.edges import cli
+from afk.messaging.edges import cli, otel
 from afk.messaging.stores.sqlite import file
 from afk.messaging.testing import FakeClock
 
@@ -648,6 +648,17 @@ async def _(_: Place) -> None:
 async def _(place: Place) -> None:
     place.monkeypatch.setattr(cli, "NEEDED", ("no_such_package",))
     cli.main()
+
+
+@bad(
+    "instrument a bus without the `otel` extra",
+    ConfigurationError,
+    "otel needs the package opentelemetry: pip install 'afk-messaging[otel]'",
+)
+async def _(place: Place) -> None:
+    place.monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    place.monkeypatch.delitem(sys.modules, "afk.messaging.edges.otel.setup", raising=False)
+    otel.instrument(connect("memory://"))
 
 
 # -- a file ------------------------------------------------------------------------------
