@@ -17,6 +17,7 @@ from .errors import InvalidMessageError
 MAX_DEPTH = 100
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 
+_PLAIN = {dict, list, tuple, str, int, float, bool, type(None)}
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 # msgpack refuses integers beyond 64 bits, at a tenth of the price of looking at each value.
@@ -76,7 +77,7 @@ def decode_as(raw: msgspec.Raw, kind: Any) -> Any:
 
 def _is_typed(value: Any) -> bool:
     kind = type(value)
-    return (
+    return kind not in _PLAIN and (
         hasattr(kind, "__struct_fields__")
         or dataclasses.is_dataclass(kind)
         or hasattr(kind, "model_dump")

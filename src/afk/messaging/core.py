@@ -10,8 +10,6 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
-from msgspec.structs import replace
-
 from .errors import StoreError, UnknownAgentError, UsageError
 from .lifecycle import GIVE_BACK, RetryPolicy
 from .listening import Listening, in_time
@@ -24,6 +22,7 @@ from .store import (
     FATE,
     MAIL,
     A2ADeliveryStore,
+    Batch,
     Bell,
     Claim,
     Leased,
@@ -76,7 +75,8 @@ class Core:
 
     async def enter(self) -> None:
         """Be open, in the right loop, and not inside a transaction that would deadlock."""
-        await self._ready()
+        if not self._opened or self._closed or self._loop is not asyncio.get_running_loop():
+            await self._ready()
         if self in in_transaction.get(()):
             raise UsageError(
                 "a bus call inside delivery.transaction() would wait for that transaction;"
@@ -195,15 +195,18 @@ class Core:
             self._sent = 0
             await asyncio.sleep(0)  # a receiver beside a busy sender gets its turn
         try:
-            async with in_time(self.store, sent.deadline if sent else None):
-                await self.enter()
-                [verdict] = await self._put(turn)
+            deadline = sent.deadline if sent else None
+            verdict = await in_time(self.store, deadline, self._put_now(turn))
         except StoreError as error:
             if sent is None:
                 raise
             raise StoreError(str(error), message=sent.message, key=sent.key) from error
         self._note(verdict)
         return verdict
+
+    async def _put_now(self, turn: Turn) -> Verdict:
+        await self.enter()
+        return (await self._put(turn))[0]
 
     async def _put(self, *turns: Turn) -> tuple[Verdict, ...]:
         """These, after what was to be settled later; what fails of that is tried again."""
@@ -267,8 +270,7 @@ class Core:
         them in time."""
         names: Iterable[str] = ()
         with suppress(StoreError):
-            async with in_time(self.store, deadline):
-                names = (await self.store.agents()).boxes
+            names = (await in_time(self.store, deadline, self.store.agents())).boxes
         return UnknownAgentError(name, difflib.get_close_matches(name, names))
 
     # -- claiming ------------------------------------------------------------------------
@@ -295,12 +297,15 @@ class Core:
             hold=hold,
             policy=policy or self.settings.retry,
             take=take,
+            chance=random.random(),
         )
-        if deadline is not None and deadline <= asyncio.get_running_loop().time():
-            return await self._claim(claim, deadline)
+        over = deadline is not None and deadline <= asyncio.get_running_loop().time()
+        if over or not self.store.capabilities.shared:  # then to ask costs less than a bell
+            leased = await self._claim(claim, deadline)
+            if leased or over:
+                return leased
         # The bell is hung before the store is asked: what comes in between is not missed.
-        async with in_time(self.store, deadline):
-            await self.enter()
+        await in_time(self.store, deadline, self.enter())
         with self.listening(MAIL + mailbox) as topic:
             while True:
                 leased = await self._claim(claim, deadline)
@@ -310,21 +315,24 @@ class Core:
     async def _claim(self, claim: Claim, deadline: float | None = None) -> tuple[Leased, ...]:
         self._claims += 1
         try:
-            async with in_time(self.store, deadline):
-                await self._before_read()
-                batch = await self.store.claim(replace(claim, chance=random.random()))
+            batch = await in_time(self.store, deadline, self._claim_now(claim))
         except UnknownAgentError:
             raise await self.unknown(claim.mailbox, deadline) from None
         finally:
             self._claims -= 1
             if not self._claims:
                 self._no_claims.set()
-        self.obituaries.report(batch.died)
+        if batch.died:
+            self.obituaries.report(batch.died)
         if self._closed and any(leased.token for leased in batch.leased):
             for leased in batch.leased:  # nobody could settle it any more
                 self.settle_later(Turn(token=leased.token, outcome=GIVE_BACK))
             self._refuse_if_closed()
         return batch.leased
+
+    async def _claim_now(self, claim: Claim) -> Batch:
+        await self._before_read()
+        return await self.store.claim(claim)
 
     async def pass_time(self) -> None:
         """Have the store bring about what only time does."""
@@ -353,12 +361,10 @@ class Core:
         self, message_id: str, until: Callable[[Row | None], bool], deadline: float | None
     ) -> tuple[Row | None, bool]:
         """The message's row once `until` holds for it; (row, False) at the deadline."""
-        async with in_time(self.store, deadline):
-            await self.enter()
+        await in_time(self.store, deadline, self.enter())
         with self.listening(FATE + message_id) as topic:
             while True:
-                async with in_time(self.store, deadline):
-                    row = await self.row(message_id)
+                row = await in_time(self.store, deadline, self.row(message_id))
                 if until(row):
                     return row, True
                 if not await topic.heard(deadline):

@@ -218,8 +218,7 @@ class Delivery(Generic[M]):
         verdict = await self._core.put(Turn(sends=(order,)), sent)
         receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
         if receipt.duplicate:
-            async with in_time(self._core.store, end):
-                await self._revive(receipt.id)
+            await in_time(self._core.store, end, self._revive(receipt.id))
         return await request(receipt, timeout, end)
 
     async def _revive(self, request_id: str) -> None:

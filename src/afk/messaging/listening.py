@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from .errors import StoreError
 from .store import A2ADeliveryStore, Bell
+
+T = TypeVar("T")
 
 GRACE = 0.9
 """Seconds that a call may outlive its deadline, for a store that is slow to answer."""
@@ -49,20 +51,18 @@ def deadline_of(timeout: float | None) -> float | None:
     return None if timeout is None else asyncio.get_running_loop().time() + timeout
 
 
-def in_time(store: A2ADeliveryStore, deadline: float | None) -> AbstractAsyncContextManager[None]:
-    """The block asks the store; StoreError if that takes much longer than the deadline."""
+def in_time(
+    store: A2ADeliveryStore, deadline: float | None, call: Coroutine[Any, Any, T]
+) -> Coroutine[Any, Any, T]:
+    """The call, which asks the store; StoreError if that takes much longer than the deadline."""
     if deadline is None or not store.capabilities.shared:  # what is not shared does not keep us
-        return _NO_LIMIT
-    return _by(deadline + GRACE)
+        return call
+    return _by(deadline + GRACE, call)
 
 
-_NO_LIMIT: AbstractAsyncContextManager[None] = nullcontext()
-
-
-@asynccontextmanager
-async def _by(end: float) -> AsyncIterator[None]:
+async def _by(end: float, call: Coroutine[Any, Any, T]) -> T:
     try:
         async with asyncio.timeout_at(end):
-            yield
+            return await call
     except TimeoutError:
         raise StoreError("the store did not answer in time; the outcome is unknown") from None

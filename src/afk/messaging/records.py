@@ -212,6 +212,8 @@ def _context(record: Record, reader: str) -> Context:
 
 
 def _visible(metadata: Raw) -> dict[str, Any]:
+    if metadata is _EMPTY:
+        return {}
     visible: Any = decode_content(metadata)
     if not isinstance(visible, dict):
         raise ValueError(f"metadata: an object is needed, not {type(visible).__name__}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
@@ -27,7 +26,7 @@ class Plan:
         self._ledger = ledger
         self._now = now
         self._held = held
-        self._added: Counter[str] = Counter()
+        self._added: dict[str, int] = {}
         self._planned: dict[str, Send] = {}
         self._keyed: dict[tuple[str, str, str | None], Send] = {}
         self._answered: set[str] = set()
@@ -74,7 +73,7 @@ class Plan:
         else:
             refusal = self._no_place(send)
             if refusal is None:
-                self._added[send.mailbox] += 1
+                self._added[send.mailbox] = self._added.get(send.mailbox, 0) + 1
                 self._step("mail", send)
             elif send.alone:
                 copy = send.answers is None  # of a broadcast; else an answer
@@ -115,9 +114,10 @@ class Plan:
         if len(wire(send.body)) > box.max_bytes:
             return Refusal("too_large", send.mailbox, send.id, box.max_bytes)
         most = room(box.capacity, send.rank == 0)
-        if len(shelf.open) + self._added[send.mailbox] >= most:
+        added = self._added.get(send.mailbox, 0)
+        if len(shelf.open) + added >= most:
             self._ledger.pass_time(self._now, self._held)
-            if len(shelf.open) + self._added[send.mailbox] >= most:
+            if len(shelf.open) + added >= most:
                 return Refusal("full", send.mailbox, send.id, box.capacity)
         return None
 

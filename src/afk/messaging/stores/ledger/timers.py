@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .rows import Entry
 
@@ -44,8 +44,12 @@ class Timers:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def due(self, now: float, spare: Entry | None = None) -> Iterator[Entry]:
+    def due(self, now: float, spare: Entry | None = None) -> Iterable[Entry]:
         """Each row but `spare` whose deadline has come, in order; it is dropped as it is given."""
+        heap = self._heap
+        return self._due(now, spare) if heap and heap[0][0] <= now else ()
+
+    def _due(self, now: float, spare: Entry | None) -> Iterator[Entry]:
         spared: float | None = None
         while (at := self.next()) is not None and at <= now:
             row = heapq.heappop(self._heap)[3]
