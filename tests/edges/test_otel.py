@@ -24,6 +24,7 @@ from afk.messaging import (
     AgentMailbox,
     AgentMessage,
     Delivery,
+    InMemoryA2ADeliveryStore,
     InMemoryMessageBus,
     InternalA2AEnvelope,
     InternalA2AProtocol,
@@ -31,12 +32,14 @@ from afk.messaging import (
     Reject,
     RetryPolicy,
     SQLiteMessageBus,
+    StoreError,
     UnknownAgentError,
     connect,
 )
 from afk.messaging.edges import otel
 from afk.messaging.edges.otel import names
 from afk.messaging.messages import Context
+from afk.messaging.store import Turn, Verdict
 from afk.messaging.watching import Leases
 
 STORES = ["memory", "sqlite", "redis_server"]
@@ -360,6 +363,34 @@ async def test_a_refused_send_and_a_repeated_one(seen: Seen) -> None:
     assert one["messaging.message.id"] == again["messaging.message.id"] == first.id
     assert again["messaging.afk.duplicate"] is True
     assert "messaging.afk.duplicate" not in one
+
+
+class Failing(InMemoryA2ADeliveryStore):
+    """Takes what is put, and fails to say so."""
+
+    async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+        await super().put(turns)
+        raise StoreError("the answer was lost")
+
+
+async def test_a_store_that_fails_is_an_error(seen: Seen) -> None:
+    async with seen.watch(MessageBus(Failing())) as bus:
+        ada = await bus.register("ada")
+        with pytest.raises(StoreError):
+            await ada.send("ada", 1)
+        delivery = await ada.claim(timeout=1)
+        with pytest.raises(StoreError):
+            await delivery.ack()
+        with pytest.raises(UnknownAgentError):
+            await bus.mailbox("bob").claim(timeout=0)
+    errors = {span.name: labels(span).get("error.type") for span in seen.spans}
+    assert errors == {
+        "send ada": "StoreError",
+        "receive ada": None,
+        "ack ada": "StoreError",
+        "receive bob": "UnknownAgentError",
+    }
+    assert seen.below("receive ada") == "send ada"  # it was kept, with its context
 
 
 async def test_a_lease_of_somebody_else_and_many_leases(

@@ -11,11 +11,13 @@ from afk.messaging import (
     Delivery,
     InternalA2AEnvelope,
     InternalA2AProtocol,
+    MessageBus,
     Receipt,
     RedisMessageBus,
     RetryPolicy,
     connect,
 )
+from afk.messaging.edges import logs, otel
 from afk.messaging.store import Durability
 
 
@@ -58,6 +60,11 @@ async def work(mailbox: AgentMailbox) -> None:
     async for delivery in mailbox.deliveries(lease=5):
         async with delivery:
             assert_type(delivery.attempt, int)
+
+
+def observed() -> None:
+    assert_type(otel.instrument(RedisMessageBus(redis.asyncio.Redis())), RedisMessageBus)
+    assert_type(logs.instrument(connect("memory://"), level=10, bodies=True), MessageBus)
 
 
 async def envelopes(envelope: InternalA2AEnvelope) -> None:
