@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from xml.sax.saxutils import escape
 
+from .buses import TITLES
 from .curve import Curve
 from .races import Entrant, Race
 from .text import number
 
 TEXT = "#737d8c"
-GRID = "#8b95a533"
 OURS = "#2f81d8"
 COLOURS = {
     "memory": "#a06bdc",
@@ -44,7 +44,7 @@ def curves_chart(title: str, curves: Sequence[Curve]) -> str:
     parts = [_text(_MARGIN, 20, title, bold=True)]
     for mark in scale.marks():
         y = scale.y(mark)
-        parts += [_line(_MARGIN, y, right, y, GRID), _text(_MARGIN - 8, y + 4, _time(mark), "end")]
+        parts += [_line(_MARGIN, y, right, y, 0.3), _text(_MARGIN - 8, y + 4, _time(mark), "end")]
     floor = _TOP + _HEIGHT
     parts += [_text(x, floor + 22, f"{step:,}", "middle") for step, x in places.items()]
     for curve in curves:
@@ -52,7 +52,7 @@ def curves_chart(title: str, curves: Sequence[Curve]) -> str:
         parts += _curve(dots, COLOURS[curve.store])
     ends = {curve.store: scale.y(median(curve.points[-1].cost)) for curve in curves}
     for store, y in _apart(ends).items():
-        parts.append(_text(right + 8, y + 4, store, colour=COLOURS[store], bold=True))
+        parts.append(_text(right + 8, y + 4, TITLES[store], colour=COLOURS[store], bold=True))
     return _svg(parts, floor + 36)
 
 
@@ -114,7 +114,7 @@ def _bar(entrant: Entrant, by: str, longest: float, y: float, ours: bool) -> lis
         _text(_LEFT - 8, y + 10, entrant.who, "end", colour, bold=ours),
         f'<rect x="{_LEFT}" y="{y:.1f}" width="{max(1, middle):.1f}" height="{height}"'
         f' fill="{colour}" fill-opacity="{shade}"/>',
-        _line(_LEFT + least, y + height / 2, _LEFT + most, y + height / 2, TEXT),
+        _line(_LEFT + least, y + height / 2, _LEFT + most, y + height / 2),
         _text(_LEFT + most + 8, y + 10, number(median(values)), colour=colour),
     ]
 
@@ -125,8 +125,9 @@ def _time(micros: float) -> str:
     return f"{micros / 1e3:g} ms" if micros >= 1e3 else f"{micros:g} µs"
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{colour}"/>'
+def _line(x1: float, y1: float, x2: float, y2: float, opacity: float = 1) -> str:
+    path = f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"
+    return f'<path d="{path}" stroke="{TEXT}" stroke-opacity="{opacity:g}"/>'
 
 
 def _text(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
+import shutil
 import sqlite3
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -90,6 +93,10 @@ def machine() -> Machine:
     for name in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             packages[name] = importlib.metadata.version(name)
+    if program := shutil.which("redis-server"):
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        if found := re.search(r"v=(\S+)", said.stdout):
+            packages["redis-server"] = found[1]
     return Machine(
         cores=os.cpu_count() or 1,
         system=f"{platform.system()} {platform.release().split('-')[0]}",

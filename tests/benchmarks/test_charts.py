@@ -48,12 +48,12 @@ def test_bars_are_as_long_as_what_they_say() -> None:
 def test_each_store_has_a_line_and_its_name_beside_it() -> None:
     root = ElementTree.fromstring(curves())
     assert len(list(root.iter(f"{SVG}polyline"))) == 2
-    assert {"redis", "nats", "1", "10", "10 µs", "100 µs"} <= set(texts(curves()))
+    assert {"Redis", "NATS", "1", "10", "10 µs", "100 µs"} <= set(texts(curves()))
 
 
 def test_names_of_lines_do_not_cover_each_other() -> None:
     named = texts(curves())
-    heights = sorted(float(named[store].attrib["y"]) for store in ("redis", "nats"))
+    heights = sorted(float(named[store].attrib["y"]) for store in ("Redis", "NATS"))
     assert all(b - a >= 12 for a, b in itertools.pairwise(heights))
 
 
