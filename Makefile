@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer, pip, make and git. Another interpreter: make test PYTHON=python3.13
 PYTHON ?= python3
 BIN := .venv/bin
-SERVERS := redis-server postgresql pgbouncer iproute2 nftables valgrind
+SERVERS := redis-server postgresql pgbouncer iproute2 nftables valgrind faketime strace
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo servers test bench proof clean
@@ -12,7 +12,7 @@ demo: .venv/.cli  ## a small newsroom of agents at work; FOLDER=... names the te
 
 servers:  ## once, before the tests: what they need from Debian or Ubuntu (asks for root)
 	@PATH="$$PATH:/usr/sbin:/sbin$$(printf ':%s' /usr/lib/postgresql/*/bin)"; \
-	for tool in redis-server postgres pgbouncer ip nft valgrind; do \
+	for tool in redis-server postgres pgbouncer ip nft valgrind faketime strace; do \
 		command -v $$tool >/dev/null || missing=1; \
 	done; \
 	if [ -n "$$missing" ]; then \
@@ -30,7 +30,9 @@ test: .venv/.dev  ## everything that has to hold before a change is merged
 	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: .venv/.bench  ## measures the library next to its peers; needs redis-server, as the tests do
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(PART) $(if $(STORE),--store $(STORE)) $(if $(SIZE),--size $(SIZE)) \
+	    $(if $(WORKLOAD),--workload "$(WORKLOAD)") $(if $(PEERS),--peers "$(PEERS)") \
+	    $(if $(REPORT),--report $(REPORT)) $(if $(FRESH),--fresh)
 
 proof: .venv/.dev  ## tries to break the promises, for long; PART=crash is one way of them
 	@$(BIN)/python -m proof $(PART)

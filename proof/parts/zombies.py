@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import shutil
 import signal
 import time
 import uuid
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from afk.messaging import Delivery, LeaseLostError, MessageBus, RetryPolicy, connect
 from afk.messaging.testing.history import History, read
@@ -18,8 +20,9 @@ from afk.messaging.testing.steps import Effects
 from afk.messaging.testing.verdict import Rules, judge
 from afk.messaging.testing.witness import Witness, note_the_end
 
+from ..clock import Clock, lacks
 from ..place import Place
-from ..trial import Ground, Outcome, Part, Trial
+from ..trial import Ground, Outcome, Part, Run, Trial
 
 AT_ONCE = 25
 """Messages that one zombie holds."""
@@ -27,28 +30,42 @@ LEASE = 1.0
 LATE = 15.0
 """Seconds after the lease in which a loaded machine has given it to another."""
 PATIENCE = 60.0
+JUMP = 1800.0
+"""Seconds by which a clock jumps, this way or that; less than a message is kept that is done."""
 OFTEN = RetryPolicy(max_attempts=1000, base=0.0, jitter="none")
+Trouble = Literal["freeze", "block", "jump"]
 WAYS = ("done", "again", "dead", "back", "extend", "effect")
 
 
 async def hold(
-    bus: MessageBus, notes: str, seed: int, table: str, count: int, blocks: float
+    bus: MessageBus, notes: str, seed: int, table: str, count: int, trouble: Trouble
 ) -> None:
-    """Claim so many; then, after a freeze or so many seconds of a blocked loop, settle them."""
+    """Claim so many; then, after the trouble, settle them.
+
+    A clock jumps while it waits; it asks how things stand before it settles, so that time passes
+    by that clock.
+    """
     logging.disable()
     rng = random.Random(seed)
     witness = Witness(await bus.register("bob"), History(Path(notes), "zombie"))
-    held = []
-    for _ in range(count):
+
+    async def one() -> Delivery[Any]:
         delivery = await witness.claim(PATIENCE, lease=LEASE)
         assert delivery is not None
         await delivery.send("next", "of the zombie")
-        held.append(delivery)
-        if not blocks and rng.random() < 0.5:
+        if trouble == "freeze" and rng.random() < 0.5:
             await delivery.hold(PATIENCE)  # renewed, until it is frozen
+        return delivery
+
+    held = await asyncio.gather(*(one() for _ in range(count)))  # all before a lease ends
+    clock = time.time()
     say("held")
-    time.sleep(blocks)  # noqa: ASYNC251 - it is the point
+    if trouble == "block":
+        time.sleep(2 * LEASE)  # noqa: ASYNC251 - it is the point
     hear()
+    if trouble == "jump":
+        assert abs(time.time() - clock) > JUMP / 2, "the clock has not jumped"
+        await bus.stats()
     say([await _accepted(witness, delivery, rng.choice(WAYS), table) for delivery in held])
 
 
@@ -67,16 +84,20 @@ async def _accepted(witness: Witness, delivery: Delivery[Any], way: str, table: 
     return way
 
 
-async def zombies(ground: Ground, rounds: int, seed: int, *, blocks: float = 0.0) -> Outcome:
+def zombies(trouble: Trouble) -> Run:
     """A zombie for every 25 rounds; a round is a message that it held."""
-    outcome, rng = Outcome(), random.Random(seed)
-    while outcome.rounds < rounds:
-        count = min(AT_ONCE, rounds - outcome.rounds)
-        outcome.add(await _zombie(ground, rng, count, blocks))
-    return outcome
+
+    async def trial(ground: Ground, rounds: int, seed: int) -> Outcome:
+        outcome, rng = Outcome(), random.Random(seed)
+        while outcome.rounds < rounds:
+            count = min(AT_ONCE, rounds - outcome.rounds)
+            outcome.add(await _zombie(ground, rng, count, trouble))
+        return outcome
+
+    return trial
 
 
-async def _zombie(ground: Ground, rng: random.Random, count: int, blocks: float) -> Outcome:
+async def _zombie(ground: Ground, rng: random.Random, count: int, trouble: Trouble) -> Outcome:
     name = uuid.uuid4().hex
     notes = ground.folder / f"notes-{name}"
     notes.mkdir()
@@ -93,9 +114,18 @@ async def _zombie(ground: Ground, rng: random.Random, count: int, blocks: float)
         effects = await _effects(bus, ground)
         table = effects.name if effects else ""
         seed = rng.randrange(10**9)
-        async with run(Place(url), hold, str(notes), seed, table, count, blocks) as zombie:
+        async with AsyncExitStack() as life:
+            clock = Clock(ground.folder / "clock")
+            if trouble == "jump":
+                life.enter_context(clock.worn())
+            process = run(Place(url), hold, str(notes), seed, table, count, trouble)
+            zombie = await life.enter_async_context(process)
             await zombie.line(PATIENCE)
-            outcome = await _outlived(bob, zombie, history, effects, count, freeze=not blocks)
+            if trouble == "jump" and ground.store == "sqlite":  # its clock is that of its users
+                history.note("fault", process="zombie", outcome="clock jumps")
+            clock.set(rng.choice((JUMP, -JUMP)))
+            freeze = trouble == "freeze"
+            outcome = await _outlived(bob, zombie, history, effects, count, freeze=freeze)
         found = [] if effects is None else await _written(bus, effects)
         for effect in found:
             history.note("effect", id=effect)
@@ -181,16 +211,6 @@ async def _left(bus: MessageBus, found: list[str], effects: int) -> list[str]:
     return sentences
 
 
-async def frozen(ground: Ground, rounds: int, seed: int) -> Outcome:
-    """Stopped by SIGSTOP."""
-    return await zombies(ground, rounds, seed)
-
-
-async def blocked(ground: Ground, rounds: int, seed: int) -> Outcome:
-    """Its event loop blocked, its leases not held."""
-    return await zombies(ground, rounds, seed, blocks=2 * LEASE)
-
-
 PART = Part(
     name="zombies",
     title="Zombies",
@@ -201,9 +221,15 @@ finishes them. Then the first goes on, and tries to ack, nack, reject, give back
 to commit a transaction with an effect in it; with each it has something to send. Nothing of that
 may be accepted or leave, and each message has one effect. A round is a message. `released` is from
 the end of the lease, as the frozen process would have had it at the latest, to the moment when the
-other one has the message; it takes them one after the other.""",
+other one has the message; it takes them one after the other.
+
+Or the wall clock of the process jumps half an hour forward or back (libfaketime) once it holds its
+messages, none renewed; it is not frozen, and when the other one has finished it lets time pass by
+its clock, and goes on. No lease may end early either, except on SQLite, where the clock is that of
+the machine: there a jump forward ends leases, and what was held comes again.""",
     trials=(
-        Trial("frozen holder", frozen, 25, {"": 1000}, 100),
-        Trial("blocked holder", blocked, 25, {"": 500}, 100),
+        Trial("frozen holder", zombies("freeze"), 25, {"": 1000}, 100),
+        Trial("blocked holder", zombies("block"), 25, {"": 500}, 100),
+        Trial("holder whose clock jumps", zombies("jump"), 25, {"": 500}, 100, needs=lacks),
     ),
 )

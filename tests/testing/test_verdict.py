@@ -59,6 +59,15 @@ def lease_ran_out(told: Told) -> None:
     told.final("a", attempt=2)
 
 
+def lease_ran_out_soon_after_it_was_noted(told: Told) -> None:
+    """It began with the claim, which was noted late."""
+    sent(told, "a")
+    told.now += LEASE
+    told.claim("a", since=told.now - LEASE)
+    work(told, process="cat", attempt=2)
+    told.final("a", attempt=2)
+
+
 def killed(told: Told) -> None:
     sent(told, "a")
     told.handle("a", None)
@@ -122,6 +131,7 @@ KEPT = [
     tried_again,
     given_back,
     lease_ran_out,
+    lease_ran_out_soon_after_it_was_noted,
     killed,
     server_was_restarted,
     failed,

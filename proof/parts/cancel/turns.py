@@ -58,7 +58,7 @@ def cancelling(turns: Turns, most: int | None = None) -> Run:
         forgotten = sorted(coroutines() ^ SCENES.keys())
         outcome.violations += [f"{name}: no scene, or no coroutine" for name in forgotten]
         for _ in range(rounds):
-            for name in rng.sample(sorted(SCENES), most or len(SCENES)):
+            for name in rng.sample(sorted(SCENES), min(most or len(SCENES), len(SCENES))):
                 found = await _cancelled(ground, SCENES[name], turns(rng), outcome)
                 outcome.violations += [f"{name}: {sentence}" for sentence in found]
         return outcome

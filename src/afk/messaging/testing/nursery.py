@@ -33,8 +33,9 @@ processes.main()
 nursery.leave()
 """
 _OURS = "afk.messaging."
-_STARTUP = ("LANG", "LC_", "LD_", "PYTHON", "TZ")
-"""How these variables begin that an interpreter reads when it starts, and never again."""
+_STARTUP = ("FAKETIME", "LANG", "LC_", "LD_", "PYTHON", "TZ")
+"""How these variables begin that an interpreter, or a library loaded before it, reads when it
+starts, and never again."""
 
 _LONGEST_REQUEST = 2**16
 _STDERR = 2

@@ -46,7 +46,7 @@ def _over(history: Parts, before: Event, after: Event) -> bool:
     if before.kind == "handle":
         end = history.end(before)
         return end is not None and end.phase != "ok" and end.at <= after.at
-    if before.lease and before.at + before.lease <= after.at:
+    if before.lease and (before.since or before.at) + before.lease <= after.at:
         return True
     return any(
         not (accepted(end) and asked.outcome in ENDS_IT)
