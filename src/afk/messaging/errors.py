@@ -64,7 +64,8 @@ class RequestTimeoutError(MessagingError, TimeoutError):
 
 
 class RequestFailedError(MessagingError):
-    """The request ended without an answer: `reason` is its dead-letter reason, or `cancelled`."""
+    """The request ended without an answer: `reason` is its dead-letter reason, `cancelled`, `gone`,
+    or `undecodable`, if there is an answer that cannot be read."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(text)

@@ -8,7 +8,7 @@ from .core import Core
 from .errors import RequestFailedError, RequestTimeoutError
 from .lifecycle import FINAL, State
 from .listening import deadline_of
-from .records import Record, decode
+from .records import Body, Record, decode
 from .store import Accepted, Durability, Row
 from .views import M, View
 
@@ -47,7 +47,8 @@ class Receipt(Generic[M]):
     async def result(self, timeout: float | None = None) -> M:
         """The answer to a request, waiting for it.
 
-        RequestTimeoutError after `timeout` seconds, RequestFailedError if it is dead or gone.
+        RequestTimeoutError after `timeout` seconds, RequestFailedError if it is dead or gone, or
+        its answer cannot be read (`undecodable`).
         """
         return await self.result_by(deadline_of(timeout), timeout)
 
@@ -55,8 +56,7 @@ class Receipt(Generic[M]):
         """The same, by the event loop's time `deadline`, which is `timeout` s after the start."""
         row, over = await self._core.fate(self.id, _answered, deadline)
         if row is not None and row.answer is not None:
-            answer = decode(row.answer)
-            return self._view.read(answer, answer.recipient, None)
+            return self._read(row.answer)
         if not over:
             raise RequestTimeoutError(
                 f"{self._record.recipient!r} did not answer within {timeout} s", self
@@ -68,6 +68,14 @@ class Receipt(Generic[M]):
         raise RequestFailedError(
             f"request {self.id} ended as {row.state} ({reason}){error}", reason
         )
+
+    def _read(self, body: Body) -> M:
+        try:
+            answer = decode(body)
+            return self._view.read(answer, answer.recipient, None)
+        except ValueError as error:
+            text = f"the answer to request {self.id} cannot be read: {error}"
+            raise RequestFailedError(text, "undecodable") from error
 
     def __repr__(self) -> str:
         return (

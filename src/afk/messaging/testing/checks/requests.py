@@ -13,6 +13,7 @@ from ...delivery import Delivery
 from ...errors import RequestFailedError, RequestTimeoutError
 from ...messages import AgentMessage, InternalA2AEnvelope
 from ...protocol import InternalA2AProtocol
+from ...store import Send, Turn
 from ..clock import FakeClock
 from ..expect import raises
 from ..processes import hear, run, say
@@ -314,6 +315,29 @@ async def check_an_expired_request_that_was_answered_is_a_whole_dead_letter(
         clock.advance(200)
         await bob.message_count()
         assert await bus.discard(agent="bob") == 1
+
+
+async def check_an_answer_that_cannot_be_read_is_told(subject: Subject) -> None:
+    """An answer of another version of the wire format ends the request with `undecodable`."""
+    store = subject.store()
+    async with MessageBus(store) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        asking = asyncio.create_task(ada.request("bob", "q", timeout=PATIENCE))
+        delivery = await claimed(bob, PATIENCE)
+        asked = delivery.message.id
+        answer = Send(
+            body=b"from later",
+            id="later",
+            mailbox="ada",
+            sender="bob",
+            rank=2,
+            awaited=True,
+            answers=asked,
+        )
+        await store.put((Turn(sends=(answer,)),))
+        with raises(RequestFailedError) as unreadable:
+            await asking
+        assert unreadable.error.reason == "undecodable"
 
 
 async def check_an_answer_past_retention_is_no_mail(subject: Subject) -> None:
