@@ -33,7 +33,13 @@ ABOUT = {
         " through a durable pull consumer, with explicit acks; every publish and every ack is"
         " confirmed, except that of 100 acks the last one is asked for. A broadcast is one message"
         " which each agent reads through a consumer of its own. FastStream does not wait for its"
-        " acks, and its answers are plain messages.",
+        " acks, and its answers are plain messages.\n\nEach workload runs in turns: ours, then each"
+        " other. p50 and p99 are what a caller waits: for a send or a broadcast (of 100 sent"
+        " together, for all of them), in W2 for the answer; a message's way to another process is"
+        " under *Waking and waiting*. With `asyncio.Queue` every 16th call is timed, since the"
+        " clock would be felt. CPU is what a message takes of the process both sides share, user"
+        " and system; server, of the server's processes; RSS, the most memory the process held."
+        " `Ours over its` compares messages a second, in W2 the p50.",
     ),
     "curves": (
         "Cost as work grows",
