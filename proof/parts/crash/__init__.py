@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from random import Random
 
-from afk.messaging import MessageBus, connect
 from afk.messaging.testing.history import SERVER
-from afk.messaging.testing.processes import Work, run, say
+from afk.messaging.testing.processes import Work
 
-from ...place import Place
 from ...trial import Ground, Outcome, Part, Run, Trial
 from . import clients
-from .batch import STARTING, Batch
-
-OPENERS = 4
+from .batch import Batch
+from .opening import opening_killed, server_killed_at_opening
 
 
 def killed(*works: Work) -> Run:
@@ -58,39 +53,6 @@ async def server_killed(ground: Ground, rounds: int, seed: int) -> Outcome:
     return await batch.judged()
 
 
-async def open_it(bus: MessageBus) -> None:
-    """M1: be there."""
-    await bus.register("bob")
-    say("open")
-    await asyncio.Event().wait()
-
-
-async def opening_killed(ground: Ground, rounds: int, seed: int) -> Outcome:
-    """Several open a place that nobody has opened yet, and are killed at it; another opens it."""
-    rng, outcome = Random(seed), Outcome()
-    while outcome.rounds < rounds:
-        name = uuid.uuid4().hex
-        file = ground.folder / f"{name}.db"
-        url = f"sqlite:///{file}" if ground.store == "sqlite" else f"{ground.url}?namespace={name}"
-        if ground.store == "postgres":
-            url += f"&schema=afk_{name}"
-        kills = min(OPENERS, rounds - outcome.rounds)
-        async with AsyncExitStack() as openers:
-            for _ in range(kills):
-                process = await openers.enter_async_context(run(Place(url), open_it))
-                await asyncio.sleep(rng.random() * 0.02)
-                asyncio.get_running_loop().call_later(rng.random() * 0.2, process.kill)
-                openers.push_async_callback(process.wait, STARTING)
-        outcome.rounds += kills
-        async with connect(url) as bus:
-            bob = await bus.register("bob")
-            receipt = await bob.send("bob", name)
-            message = await bob.receive(STARTING)
-            if message is None or message.id != receipt.id or await bus.agents() != ["bob"]:
-                outcome.violations.append(f"{url} does not work after its openers were killed")
-    return outcome
-
-
 SERVERS = ("redis", "postgres", "nats")
 
 PART = Part(
@@ -104,8 +66,15 @@ key. Consumers claim and settle, or serve handlers that send on with their ack (
 the handler; C4, C5: before and after the ack is committed), on SQLite and PostgreSQL also handlers
 that write an effect in the store's own transaction (C3). Others let messages die (D1, D2: while a
 message becomes a dead letter, and when somebody is told) and redrive them (R1). M1 is the first
-opening of a place, with its schema, by several processes at once. A round is a kill. Which of these
-steps a random kill hits is not counted.
+opening of a place, with its schema, by several processes at once; there the server is killed too. A
+round is a kill.
+
+`at S3` and so on is how often a kill (of a client or of the server, which touches many calls at
+once) hit that step, as far as the history tells: a send that was not answered was stored (S3) or
+not (S1 or S2); an ack that was not answered had taken effect (C5) or the message came again (C4);
+an attempt that nobody noted was claimed and not delivered (C1). What a worker settles is out of its
+handler's sight: killed within 5 ms after a handler had ended, it was at C4 or C5, or at D1 if that
+had failed for good.
 
 In the end healthy consumers work off what is left, and all that every process saw is judged: each
 message that was accepted has ended, once per key, with its content; no turn began while another
@@ -139,5 +108,13 @@ The stores are set to disk. This shows nothing of machines that lose power; see 
         ),
         Trial("killed at the first opening", opening_killed, 8, {"sqlite": 1000, "": 100}, 100),
         Trial("server killed", server_killed, 3, {"": 200}, 20, SERVERS),
+        Trial(
+            "server killed at the first opening",
+            server_killed_at_opening,
+            2,
+            {"": 100},
+            20,
+            SERVERS,
+        ),
     ),
 )

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from random import Random
 from sqlite3 import connect as open_file
 from typing import Any
@@ -24,6 +25,7 @@ from ...place import Place
 from ...trial import Ground, Outcome
 from . import clients
 from .clients import BOXES, EFFECT, GRAVE, LEASE, MAIL, NEXT, STUBBORN
+from .steps import hit
 
 LIFE = 0.3
 """Seconds that a client lives at most, once it is at work."""
@@ -157,6 +159,7 @@ class Batch:
             found = judge([*of_effect, *_kept(events, "drained")], Rules(transactions=True))
             outcome.violations += [each for each in found.violations if each.startswith("I4 eff")]
         outcome.counts.update(verdict.counts)
+        outcome.counts.update(hit(events))
         outcome.seconds["recovery"] = recovery = _recovered(Parts(events))
         outcome.violations += [
             f"it took {each:.1f} s until somebody had what a dead one had held"
@@ -164,11 +167,15 @@ class Batch:
             if each > RECOVERY + BUSY
         ]
         if self.ground.store == "sqlite":
-            with closing(open_file(self.file)) as db:
-                [found_broken] = db.execute("PRAGMA integrity_check(1)").fetchone()
-            if found_broken != "ok":
-                outcome.violations.append(f"integrity_check: {found_broken}")
+            outcome.violations += broken(self.file)
         return outcome
+
+
+def broken(file: Path) -> list[str]:
+    """What SQLite itself finds wrong with a file."""
+    with closing(open_file(file)) as db:
+        [found] = db.execute("PRAGMA integrity_check(1)").fetchone()
+    return [] if found == "ok" else [f"integrity_check: {found}"]
 
 
 def _kept(events: list[Event], kind: str) -> list[Event]:
