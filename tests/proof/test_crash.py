@@ -1,7 +1,7 @@
-from proof.parts.crash import PART
+from proof.parts.crash import SMALL
 
 from .small import place, small
 
 __all__ = ["place"]
 
-test_nothing_breaks = small(PART)
+test_nothing_breaks = small(SMALL)

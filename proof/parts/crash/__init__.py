@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from afk.messaging.testing.history import SERVER
 from afk.messaging.testing.processes import Work
@@ -13,6 +14,7 @@ from ...trial import Ground, Outcome, Part, Run, Trial
 from . import clients
 from .batch import Batch
 from .opening import opening_killed, server_killed_at_opening
+from .syscalls import killed_at_calls, lacks
 
 
 def killed(*works: Work) -> Run:
@@ -55,6 +57,16 @@ async def server_killed(ground: Ground, rounds: int, seed: int) -> Outcome:
 
 SERVERS = ("redis", "postgres", "nats")
 
+_AT_CALLS = Trial(
+    "killed at each system call",
+    killed_at_calls(spread=False),
+    0,
+    {"": 2_000},
+    100,
+    ("sqlite",),
+    needs=lacks,
+)
+
 PART = Part(
     name="crash",
     title="Crashes",
@@ -82,6 +94,11 @@ had the message, unless that one's process was killed or gave up; there is one e
 message that is done; nothing comes again after its end. `recovery` is from the kill of a process
 to the moment when another has what it held: its lease of half a second, at most, and what it takes
 to notice.
+
+On SQLite a process that makes a new file, sends, claims, settles in every way, writes an effect,
+lets a message die, redrives it and closes the file is killed with strace at its first system call
+that touches a file or a lock, the next life at the second, and so on: the opens, then the writes,
+and so on. `in pwrite64` and so on is where it died, `outlived` that a life had fewer calls.
 
 The stores are set to disk. This shows nothing of machines that lose power; see Power loss.""",
     trials=(
@@ -116,5 +133,15 @@ The stores are set to disk. This shows nothing of machines that lose power; see 
             20,
             SERVERS,
         ),
+        _AT_CALLS,
     ),
 )
+
+SMALL = replace(
+    PART,
+    trials=(
+        *PART.trials[:-1],
+        replace(_AT_CALLS, run=killed_at_calls(spread=True), small=20),
+    ),
+)
+"""The same, but for lives killed at 20 calls only: every test run makes these rounds."""
