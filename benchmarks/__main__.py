@@ -18,7 +18,7 @@ from .parts import Wish
 from .races import RACE
 from .reasons import ABOUT, DURABILITY
 from .report import document
-from .results import Piece, Result, keep, machine, read
+from .results import Piece, Result, forget, keep, machine, read
 from .runner import say
 from .text import text_table
 
@@ -31,25 +31,30 @@ def main() -> None:
     """Parse, measure, print, report."""
     options = _options()
     wish = Wish(options.size == "quick", tuple(options.workload), tuple(options.peers))
-    for name in () if options.no_run else options.parts or PAGE:
-        part = importlib.import_module(f"benchmarks.parts.{name}")
+    names = () if options.no_run else options.parts or PAGE
+    parts = {name: importlib.import_module(f"benchmarks.parts.{name}") for name in names}
+    if options.report and options.fresh:
+        for name, part in parts.items():
+            forget(name, _stores(part, options.store))
+    for name, part in parts.items():
         for store in _stores(part, options.store):
-            kept = read(name).get(store)
-            if options.report and not options.fresh and kept and kept.quick == wish.quick:
-                say(f"{name} {store}: kept from {kept.on.date}")
-                continue
-            piece = _measured(part, wish, store)
-            _show(f"{ABOUT[name][0]}: {TITLES.get(store, 'any store')}", store, piece.result)
-            if options.report:
-                keep(name, store, piece)
+            _piece(name, part, store, wish, keeping=bool(options.report))
     if options.report:
         _write(options.report)
 
 
-def _measured(part: Any, wish: Wish, store: str) -> Piece:
+def _piece(name: str, part: Any, store: str, wish: Wish, keeping: bool) -> None:
+    """Measure and print; where it is kept, only what has not been."""
+    kept = read(name).get(store) if keeping else None
+    if kept and kept.quick == wish.quick:
+        say(f"{name} {store}: kept from {kept.on.date}")
+        return
     begin = time.monotonic()
     result = part.measure(wish, store)
-    return Piece(wish.quick, time.monotonic() - begin, machine(), result)
+    piece = Piece(wish.quick, time.monotonic() - begin, machine(), result)
+    _show(f"{ABOUT[name][0]}: {TITLES.get(store, 'any store')}", store, piece.result)
+    if keeping:
+        keep(name, store, piece)
 
 
 def _stores(part: Any, asked: list[str]) -> Iterator[str]:
@@ -75,7 +80,7 @@ def _options() -> Any:
             f"--{name}", action="append", default=[], metavar="WORD", help=f"only such {what}"
         )
     parser.add_argument("--report", type=Path, metavar="FILE", help="keep all, and write the page")
-    parser.add_argument("--fresh", action="store_true", help="measure what is kept, too")
+    parser.add_argument("--fresh", action="store_true", help="forget first what is kept of it")
     parser.add_argument("--no-run", action="store_true", help="only report")
     options = parser.parse_args()
     for name in options.parts:

@@ -174,7 +174,11 @@ WHY: dict[str, dict[str, str]] = {
         " message in both; and one group of steps is under way at a time, which bounds who waits"
         " for each answer.",
     },
-    "curves": {},
+    "curves": {
+        "processes: nats": "NATS, processes: each process replays every step of the namespace, so"
+        " what one of them does all of them pay for: processor time a message grows with their"
+        " number, until it is the cores that are waited for.",
+    },
     "claim": {},
     "wake": {},
     "growth": {},

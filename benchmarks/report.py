@@ -26,7 +26,7 @@ $ make bench REPORT=docs/performance.md
 ```
 
 from the files in `benchmarks/results`, which keep what was measured: the command goes on with what
-is missing ({commands}).
+is missing. {commands}.
 
 The machine: {cores} cores ({processor}), {system}, Python {python}, SQLite {sqlite}, a local disk;
 {date}. Its absolute numbers drift with what else it does, so read the ratios: what is compared ran
@@ -36,11 +36,10 @@ with the least and the greatest in brackets. Everything is at its default (keys,
 
 Installed for it: {packages}.
 """
-_COMMANDS = (
-    "`FRESH=1` measures all anew, `STORE=redis` only this store, `PART=curves` only this part,"
-    " `SIZE=large` more messages, rounds and points; without `REPORT` nothing is kept, and"
-    " `WORKLOAD=W2 PEERS=streams` picks some of them"
-)
+_COMMANDS = """\
+`FRESH=1` forgets all first; `STORE=redis` is only this store, `PART=curves` only this
+part, `SIZE=large` more messages, rounds and points; without `REPORT` nothing is kept, and
+`WORKLOAD=W2 PEERS=streams` picks some of them"""
 
 
 def document(parts: Parts, folder: str) -> tuple[str, dict[str, str]]:
@@ -81,7 +80,7 @@ def _short(part: Mapping[str, Piece]) -> str:
         rows.append([TITLES[store], *[_cell(first[load]) for load in loads if load in first]])
     head = ["store", *loads]
     rows = [row + [""] * (len(head) - len(row)) for row in rows]
-    said = "Messages a second (W2: µs until the answer), and our ratio to the fastest of the others"
+    said = "Messages a second, in W2 µs until the answer; in brackets our ratio to the best other"
     return f"## In short\n\n{said}.\n\n{markdown_table(head, rows)}\n"
 
 

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +71,19 @@ def read(part: str, folder: Path = FOLDER) -> dict[str, Piece]:
 
 def keep(part: str, store: str, piece: Piece, folder: Path = FOLDER) -> None:
     """Add a piece to what is kept, or put it in another's place."""
+    _write(part, read(part, folder) | {store: piece}, folder)
+
+
+def forget(part: str, stores: Iterable[str], folder: Path = FOLDER) -> None:
+    """Drop what is kept of these."""
+    if pieces := read(part, folder):
+        dropped = {*stores}
+        left = {store: piece for store, piece in pieces.items() if store not in dropped}
+        _write(part, left, folder)
+
+
+def _write(part: str, pieces: dict[str, Piece], folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    pieces = read(part, folder) | {store: piece}
     text = msgspec.json.format(msgspec.json.encode(_rounded(msgspec.to_builtins(pieces))), indent=1)
     (folder / f"{part}.json").write_bytes(text + b"\n")
 

@@ -11,6 +11,7 @@ from benchmarks.curve import Curve, Point
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.parts import named
 from benchmarks.races import Entrant, Race
+from benchmarks.report import document
 from benchmarks.results import Piece, Result
 from benchmarks.text import markdown_table, number, spread, text_table
 
@@ -96,6 +97,21 @@ def test_what_is_kept_is_read_back_store_by_store(tmp_path: Path) -> None:
     results.keep("workloads", "nats", piece, tmp_path)
     assert results.read("workloads", tmp_path) == {"redis": piece, "nats": piece}
     assert results.read("curves", tmp_path) == {}
+    results.forget("workloads", ["redis"], tmp_path)
+    assert results.read("workloads", tmp_path) == {"nats": piece}
+
+
+def test_the_page_shows_every_piece_and_its_charts() -> None:
+    found = Result(
+        races=[race(goal=Goal(">=", 2))],
+        curves=[Curve("agents", "redis", [Point(10, [5.0], [1.0]), Point(20, [9.0], [1.0])])],
+    )
+    piece = Piece(quick=True, took=60.0, on=results.machine(), result=found)
+    page, charts = document({name: {"redis": piece} for name in ("workloads", "curves")}, "shown")
+    assert set(charts) == {"workloads-redis.svg", "curves-agents.svg"}
+    assert all(f"](shown/{name})" in page for name in charts)
+    assert "| Redis | 100 (0.25x a peer) |" in page
+    assert "- agents: redis: not looked into yet." in page
 
 
 def test_words_pick_names() -> None:
