@@ -11,8 +11,10 @@ import hypothesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from ...fuzz import lacks
 from ...trial import Ground, Outcome, Part, Run, Trial
 from . import targets
+from .fuzzed import fuzzed
 from .hostile import SCHEMES, bodies, contents, texts, urls
 from .stored import Desk, letters, names, raw
 
@@ -94,7 +96,8 @@ twice, or spoilt; nesting of 90,000 levels, NaN, integers of thousands of digits
 NUL, text that turns its direction, quotes and what means something in SQL, NATS subjects and
 formats. It goes to the decoder of stored records, to what makes a record of a message, to names and
 to `connect`. Only the documented errors may come of it, and no input may take more than 50 ms of
-processor time.
+processor time. A fuzzer (atheris) that sees what of the package each input reaches makes more for
+the decoder, for names and for `connect`.
 
 On each store, whatever `send` accepts, under any name, key, correlation and thread, must come back
 equal, and what it refuses must not be there. And records that cannot be read, put into the store
@@ -106,6 +109,12 @@ smallest that fails is shown.""",
         Trial("messages made", given(_parts, targets.compose), 60, {"": 50_000}, 5_000, ONCE),
         Trial("names", given(texts, targets.name), 200, {"": 20_000}, 10_000, ONCE),
         Trial("URLs", given(urls, targets.url), 100, {"": 50_000}, 5_000, ONCE),
+        *(
+            Trial(
+                f"{what}, fuzzed", fuzzed(target), 2000, {"": 1_000_000}, 100_000, ONCE, needs=lacks
+            )
+            for what, target in {"records": "read", "names": "name", "URLs": "url"}.items()
+        ),
         Trial(
             "stored and read back",
             at_a_desk(st.tuples(names, letters), lambda desk, it: desk.round_trip(*it)),
