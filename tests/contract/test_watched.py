@@ -37,4 +37,4 @@ def _watched(bus: MessageBus) -> MessageBus:
 
 
 test_contract = contract_of(WatchedMemory)
-test_contract_in_a_file = contract_of(WatchedSQLite)
+test_contract_in_a_file = contract_of(WatchedSQLite, "turns", "leases")  # what memory has not

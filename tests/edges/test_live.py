@@ -1,4 +1,4 @@
-"""The commands that go on until they are interrupted, in a terminal; and what `--help` shows."""
+"""The commands that go on until they are interrupted, in a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import select
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,10 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cyclopts import App
 
 from afk.messaging import connect
-from afk.messaging.edges.commands import app
 
 AFK = [sys.executable, "-m", "afk.messaging.edges.cli"]
 PATIENCE = 30.0
@@ -130,30 +127,3 @@ async def test_a_server_to_develop_with(name: str, tmp_path: Path) -> None:
             assert await bus.mailbox("bob").message_count() == 1
         screen.process.send_signal(signal.SIGTERM)
         assert screen.process.wait(PATIENCE) == 0
-
-
-def examples(commands: App) -> Iterator[str]:
-    """The lines that the help of each command shows as examples."""
-    for name in commands:
-        if name.startswith("-"):
-            continue
-        command = commands[name]
-        yield from examples(command)
-        shown = (
-            (command.help or "")
-            if command.default_command is None
-            else command.default_command.__doc__
-        )
-        _, _, rest = (shown or "").partition("Examples\n")
-        yield from re.findall(
-            r"^ *((?:\S+ .*)?\bafk .*)$", rest.partition("Parameters\n")[0], re.MULTILINE
-        )
-
-
-async def test_every_example_is_understood(tmp_path: Path) -> None:
-    shown = list(examples(app))
-    assert len(shown) > 15
-    for line in shown:
-        words = shlex.split(re.search(r"\bafk ([^|>;]*)", line)[1])  # type: ignore[index]
-        command, bound, *_ = app.parse_args(words, exit_on_error=False, print_error=False)
-        assert command, (line, bound)

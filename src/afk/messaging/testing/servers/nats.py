@@ -71,7 +71,7 @@ class NATS(Daemon):
         given = {name: value for name, value in jetstream.items() if value is not None}
         block = ", ".join(f"{name}: {json.dumps(value)}" for name, value in given.items())
         return (
-            f"server_name: {self.name}\n"
+            f"server_name: {json.dumps(self.name)}\n"
             f"listen: {self.host}:{self.port}\n"
             f"http: {self.host}:{self.monitor_port}\n"
             f"jetstream {{ {block} }}\n"
