@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import os
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -109,6 +108,8 @@ def _query(query: str, own: tuple[str, ...] = ()) -> dict[str, Any]:
             options[name] = _number(name, value, _NUMBERS[name])
         else:
             known = [*_TEXT, *_NUMBERS, *own]
+            import difflib
+
             near = difflib.get_close_matches(name, known)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise ConfigurationError(f"unknown option {name!r} in the URL; {hint}")

@@ -6,7 +6,6 @@ value walked, to name the place, or to turn what is allowed to change (a tuple) 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -79,7 +78,7 @@ def _is_typed(value: Any) -> bool:
     kind = type(value)
     return kind not in _PLAIN and (
         hasattr(kind, "__struct_fields__")
-        or dataclasses.is_dataclass(kind)
+        or hasattr(kind, "__dataclass_fields__")
         or hasattr(kind, "model_dump")
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -268,6 +267,8 @@ class Core:
     async def unknown(self, name: str, deadline: float | None = None) -> UnknownAgentError:
         """The error for an unregistered name, with the nearest registered ones, if the store names
         them in time."""
+        import difflib
+
         names: Iterable[str] = ()
         with suppress(StoreError):
             names = (await in_time(self.store, deadline, self.store.agents())).boxes

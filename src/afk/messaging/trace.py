@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -176,6 +175,8 @@ def _span(start: float | None, end: float | None, name: str) -> str:
 def _content(entry: Entry, width: int) -> str:
     """The content on one line, cut, with control characters shown as escapes."""
     content = "(gone)" if entry.message is None else entry.message.content
+    import json
+
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     shown = printable(text[: width * 2])
     return shown if len(shown) <= width else shown[: width - 3] + "..."
