@@ -40,17 +40,18 @@ def fuzzed(target: str) -> Run:
         fuzzer = await asyncio.create_subprocess_exec(
             *command, f"-artifact_prefix={folder}/", "-verbosity=0", stdout=pipe, stderr=pipe
         )
-        said = await fuzzer.communicate()
+        said, logged = await fuzzer.communicate()
         outcome = Outcome(rounds)
         outcome.counts["inputs"] = rounds
         if fuzzer.returncode != 0:
-            outcome.violations.append(_found(folder, b"".join(said).decode("utf-8", "replace")))
+            outcome.violations.append(_found(folder, said, logged))
         shutil.rmtree(folder)
         return outcome
 
     return trial
 
 
-def _found(folder: Path, said: str) -> str:
+def _found(folder: Path, said: bytes, logged: bytes) -> str:
     inputs = [each.read_bytes() for each in folder.iterdir() if each.is_file()]
-    return f"{inputs!r}: {said[-2000:]}"
+    words = said[-1500:] + logged[-500:]
+    return f"{inputs!r}: {words.decode('utf-8', 'replace')}"
