@@ -25,7 +25,7 @@ from afk.messaging import (
     UnknownAgentError,
     UsageError,
 )
-from afk.messaging.store import Batch, Claim, Turn, Verdict
+from afk.messaging.store import Batch, Capabilities, Claim, Turn, Verdict
 from afk.messaging.testing.steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
 
 
@@ -604,6 +604,8 @@ async def test_a_block_cancelled_in_its_ack_gives_back() -> None:
 
 class Slow(InMemoryA2ADeliveryStore):
     """A memory store whose verbs wait for a gate: `claim` after it took effect."""
+
+    capabilities = Capabilities(durability="memory", renews_when_blocked=True)
 
     def __init__(self) -> None:
         super().__init__()

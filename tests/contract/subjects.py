@@ -24,7 +24,7 @@ from afk.messaging.testing import Subject
 
 class Memory(Subject):
     title = "memory"
-    capabilities = Capabilities(durability="memory", renews_when_blocked=True)
+    capabilities = Capabilities(durability="memory", renews_when_blocked=True, instant=True)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

@@ -19,8 +19,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Ground]:
         yield found
 
 
-def small(part: Part) -> Any:
-    """The test that a part finds nothing; a control, that it does."""
+def small(part: Part, seconds: int = 170) -> Any:
+    """The test that a part finds nothing; a control, that it does. seconds: for one trial."""
     cases = [
         pytest.param(store, trial, id=f"{store}-{trial.what}")
         for store in ("memory", "sqlite", "redis", "postgres", "nats")
@@ -28,7 +28,7 @@ def small(part: Part) -> Any:
         if store in trial.stores and trial.small
     ]
 
-    @pytest.mark.timeout(170)
+    @pytest.mark.timeout(seconds)
     @pytest.mark.parametrize(("place", "trial"), cases, indirect=["place"])
     async def test_nothing_breaks(place: Ground, trial: Trial) -> None:
         if lacks := trial.needs():

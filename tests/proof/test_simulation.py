@@ -16,7 +16,7 @@ from .small import place, small
 
 __all__ = ["place"]
 
-test_nothing_breaks = small(PART)
+test_nothing_breaks = small(PART, 400)  # other tests run beside it
 
 
 def test_the_command_prints_the_trace_of_a_seed() -> None:

@@ -24,9 +24,10 @@ def written() -> Iterator[io.StringIO]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message_id)s %(message)s"))
     log.addHandler(handler)
-    before, log.level = log.level, logging.DEBUG
+    before = log.level
+    log.setLevel(logging.DEBUG)
     yield stream
-    log.level = before
+    log.setLevel(before)
     log.removeHandler(handler)
 
 

@@ -36,7 +36,7 @@ renewed by the store, not by a thread. The other stores are not in it.""",
         Trial(
             "stories",
             stories,
-            small=2_000,
+            small=20_000,
             large={"": 1_000_000},
             batch=20_000,
             stores=("memory",),

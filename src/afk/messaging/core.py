@@ -300,18 +300,21 @@ class Core:
             take=take,
             chance=random.random(),
         )
+        instant = self.store.capabilities.instant
         over = deadline is not None and deadline <= asyncio.get_running_loop().time()
-        if over or not self.store.capabilities.shared:  # then to ask costs less than a bell
+        if over or instant:
             leased = await self._claim(claim, deadline)
             if leased or over:
                 return leased
-        # The bell is hung before the store is asked: what comes in between is not missed.
+        # The bell is hung before the store is asked: what comes in between is not missed. Where
+        # nothing can come in between, it is hung only when there is something to wait for.
         await in_time(self.store, deadline, self.enter())
         with self.listening(MAIL + mailbox) as topic:
-            while True:
+            while not instant or await topic.heard(deadline):
                 leased = await self._claim(claim, deadline)
-                if leased or not await topic.heard(deadline):
+                if leased or not (instant or await topic.heard(deadline)):
                     return leased
+            return ()
 
     async def _claim(self, claim: Claim, deadline: float | None = None) -> tuple[Leased, ...]:
         self._claims += 1

@@ -43,6 +43,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """`begin` works: the handler's writes commit with the turn."""
     outbox: bool = False
     """`put_within` works: a send can be part of the caller's own transaction."""
+    instant: bool = False
+    """No verb ever suspends: what a claim found empty is so until the caller awaits something."""
 
 
 class Box(Struct, frozen=True, kw_only=True, array_like=True):

@@ -35,7 +35,7 @@ class InMemoryA2ADeliveryStore:
     """
 
     poll = 60.0
-    capabilities = Capabilities(durability="memory", renews_when_blocked=True)
+    capabilities = Capabilities(durability="memory", renews_when_blocked=True, instant=True)
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
