@@ -160,14 +160,15 @@ async def _outlived(
             outcome.violations.append("nobody got what the zombie held")
             break
         released.append(max(0.0, time.monotonic() - since - LEASE))
+        if released[-1] > LATE:
+            late = f"released {released[-1]:.1f} s after the lease had ended"
+            outcome.violations.append(f"{late}, for attempt {delivery.attempt}")
         if effects is None:
             await bob.settle(delivery, "done")
         else:
             async with delivery.transaction() as connection:
                 await effects.add(connection, delivery.message.id)
     outcome.seconds["released"] = released
-    if released and released[-1] > LATE:
-        outcome.violations.append(f"released {released[-1]:.1f} s after the lease had ended")
     if freeze:
         zombie.signal(signal.SIGCONT)
         history.note("fault", process="zombie", outcome="goes on")

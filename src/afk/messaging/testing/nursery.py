@@ -269,6 +269,8 @@ def _forget(children: _Children) -> None:
 
 def _become(size: int, fds: list[int]) -> None:
     """Be what a new interpreter would be, with its command line."""
+    # Else the kernel lets whoever is stopped go on when the shell that started all this ends.
+    os.setsid()
     *streams, folder, _ = fds
     for fd, stream in enumerate(streams):
         os.dup2(stream, fd)
