@@ -100,7 +100,11 @@ async def _interpreter(*argv: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     command = sys.executable, "-c", _CHILD, *argv
     return await asyncio.create_subprocess_exec(
-        *command, stdin=pipe, stdout=pipe, limit=nursery.LONGEST_LINE
+        *command,
+        stdin=pipe,
+        stdout=pipe,
+        limit=nursery.LONGEST_LINE,
+        start_new_session=True,  # as a forked one
     )
 
 
