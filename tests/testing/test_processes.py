@@ -138,7 +138,7 @@ async def looks_around(bus: MessageBus) -> None:
             "argv": sys.argv,
             "main": sorted(set(vars(sys.modules["__main__"])) & {"__file__", "__name__"}),
             "files": open_files(),
-            "group": os.getpgrp(),
+            "leads a session": os.getsid(0) == os.getpgrp() == os.getpid(),
             "streams": [
                 (stream.encoding, stream.errors, stream.line_buffering)
                 for stream in (sys.stdin, sys.stdout, sys.stderr)
