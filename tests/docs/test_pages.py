@@ -65,7 +65,7 @@ def test_the_comparison_names_the_promises_of_the_contract() -> None:
 
 def test_every_capability_is_compared_or_explained() -> None:
     compared = {promise.flag for promise in PROMISES} | {"shared", "outbox"}
-    assert compared - {None} | {"asserted"} == set(Capabilities.__struct_fields__)
+    assert compared - {None} | {"asserted", "instant"} == set(Capabilities.__struct_fields__)
     assert set(Capabilities.__struct_fields__) <= set(first_cells(read("contract.md")))
 
 
