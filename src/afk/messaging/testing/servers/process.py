@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import random
 import signal
 import socket
@@ -170,6 +171,8 @@ class Daemon(ABC):
     def pause(self) -> None:
         """Freeze it: connections stay open, and nothing is answered (SIGSTOP)."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:  # all its threads stand still a moment later
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
