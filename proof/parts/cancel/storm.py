@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import shutil
 import time
 import uuid
@@ -20,6 +19,7 @@ from afk.messaging.testing.steps import until
 from afk.messaging.testing.verdict import judge
 from afk.messaging.testing.witness import Witness, note_the_end
 
+from ...quiet import quiet
 from ...trial import Ground, Outcome
 
 AT_ONCE = 20
@@ -122,7 +122,6 @@ class Storm:
 
 async def storm(ground: Ground, rounds: int, seed: int) -> Outcome:
     """So many calls, each cancelled; then all is worked off, and judged."""
-    logging.getLogger("afk.messaging").setLevel(logging.ERROR)  # of leases that ran out
     name = uuid.uuid4().hex
     notes = ground.folder / f"notes-{name}"
     notes.mkdir()
@@ -141,10 +140,11 @@ async def storm(ground: Ground, rounds: int, seed: int) -> Outcome:
             while next(left) > 0:
                 await weather.round()
 
-        await asyncio.gather(*(some() for _ in range(AT_ONCE)))
-        oracle.cancel()
-        await asyncio.gather(oracle, return_exceptions=True)
-        await drained(bus, history)
+        with quiet():  # leases run out
+            await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+            oracle.cancel()
+            await asyncio.gather(oracle, return_exceptions=True)
+            await drained(bus, history)
         await note_the_end(bus, history, time.monotonic())
     history.close()
     await until(lambda: asyncio.all_tasks() == before, "no task is left")

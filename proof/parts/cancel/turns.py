@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import time
 import uuid
@@ -19,6 +18,7 @@ from afk.messaging.testing.steps import until
 from afk.messaging.testing.verdict import judge
 from afk.messaging.testing.witness import note_the_end
 
+from ...quiet import quiet
 from ...trial import Ground, Outcome, Run
 from .public import coroutines
 from .scenes import SCENES, Scene
@@ -53,13 +53,13 @@ def cancelling(turns: Turns, most: int | None = None) -> Run:
     """A round is all coroutines, or so many of them, each cancelled after each of these turns."""
 
     async def trial(ground: Ground, rounds: int, seed: int) -> Outcome:
-        logging.getLogger("afk.messaging").setLevel(logging.ERROR)
         outcome, rng = Outcome(rounds), Random(seed)
         forgotten = sorted(coroutines() ^ SCENES.keys())
         outcome.violations += [f"{name}: no scene, or no coroutine" for name in forgotten]
         for _ in range(rounds):
             for name in rng.sample(sorted(SCENES), min(most or len(SCENES), len(SCENES))):
-                found = await _cancelled(ground, SCENES[name], turns(rng), outcome)
+                with quiet():  # what is said of a cancelled call
+                    found = await _cancelled(ground, SCENES[name], turns(rng), outcome)
                 outcome.violations += [f"{name}: {sentence}" for sentence in found]
         return outcome
 

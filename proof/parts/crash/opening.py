@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from contextlib import AsyncExitStack, suppress
 from random import Random
@@ -12,6 +11,7 @@ from afk.messaging import MessageBus, StoreError, connect
 from afk.messaging.testing.processes import Process, run, say
 
 from ...place import Place
+from ...quiet import quiet
 from ...trial import Ground, Outcome
 from .batch import STARTING, broken
 
@@ -61,18 +61,17 @@ async def server_killed_at_opening(ground: Ground, rounds: int, seed: int) -> Ou
     server = ground.server
     assert server is not None
     rng, outcome = Random(seed), Outcome()
-    logging.disable()  # what the store says of a dead server is no news
     for _ in range(rounds):
         name, url = _place(ground)
         opening = [asyncio.create_task(_stubbornly(url)) for _ in range(OPENERS)]
         await asyncio.sleep(rng.random() * SOON)
         outcome.counts["at M1"] += any(not each.done() for each in opening)
-        await asyncio.to_thread(server.kill)
-        await asyncio.to_thread(server.start)
-        await asyncio.gather(*opening)
+        with quiet():  # what the store says of a dead server
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            await asyncio.gather(*opening)
         outcome.rounds += 1
         await _check(ground, name, url, outcome)
-    logging.disable(logging.NOTSET)
     return outcome
 
 

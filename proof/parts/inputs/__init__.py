@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from ...fuzz import lacks
+from ...quiet import quiet
 from ...trial import Ground, Outcome, Part, Run, Trial
 from . import targets
 from .fuzzed import fuzzed
@@ -44,14 +44,12 @@ async def search(
         outcome.counts["inputs"] += 1
         check(value)
 
-    logging.disable()  # each message that cannot be read is told of
     try:
-        await asyncio.to_thread(test)
+        with quiet():  # each message that cannot be read is told of
+            await asyncio.to_thread(test)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is not documented
         notes = getattr(error, "__notes__", [])
         outcome.violations.append("\n".join([repr(error), *notes])[:3000])
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def given(what: st.SearchStrategy[Any], target: Callable[[Any], None]) -> Run:

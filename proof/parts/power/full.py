@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from afk.messaging.testing.verdict import Parts, judge
 from afk.messaging.testing.witness import Witness, note_the_end
 
 from ...place import Place
+from ...quiet import quiet
 from ...trial import Ground, Outcome
 from .checks import integrity
 from .clients import MAIL, come_late
@@ -42,15 +42,12 @@ BACK = 120.0
 async def fill(ground: Ground, rounds: int, seed: int) -> Outcome:
     """Send until the disk is full, and on; make room; send again, and work all off."""
     outcome = Outcome(rounds)
-    logging.disable()  # the store says what is wrong, often
-    try:
-        for number in range(rounds):
-            place = ground.folder / f"full-{seed}-{number}"
+    for number in range(rounds):
+        place = ground.folder / f"full-{seed}-{number}"
+        with quiet():  # the store says what is wrong, often
             found = await _round(ground, place, Random(f"{seed}-{number}"), outcome)
-            outcome.violations += [f"disk {number}: {each}" for each in found[:5]]
-            shutil.rmtree(place)
-    finally:
-        logging.disable(logging.NOTSET)
+        outcome.violations += [f"disk {number}: {each}" for each in found[:5]]
+        shutil.rmtree(place)
     return outcome
 
 
