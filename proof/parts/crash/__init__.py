@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from afk.messaging.testing.history import SERVER
@@ -41,9 +40,8 @@ async def server_killed(ground: Ground, rounds: int, seed: int) -> Outcome:
     await batch.set_up()
     works: tuple[Work, ...] = (clients.send, clients.claim, clients.serve, clients.affect)
     works += (clients.bury, clients.redrive)
-    async with AsyncExitStack() as team:
-        for work in _possible(batch, works):
-            await team.enter_async_context(batch.client(work))
+    async with asyncio.TaskGroup() as team:
+        clients_alive = [team.create_task(batch.keep_alive(w)) for w in _possible(batch, works)]
         for _ in range(rounds):
             await asyncio.sleep(0.2 + batch.rng.random() * 0.6)
             batch.kills += 1
@@ -52,6 +50,8 @@ async def server_killed(ground: Ground, rounds: int, seed: int) -> Outcome:
             await asyncio.to_thread(server.start)
             batch.fault(SERVER, "start of the server")
         await asyncio.sleep(1.0)
+        for each in clients_alive:
+            each.cancel()
     return await batch.judged()
 
 

@@ -33,6 +33,7 @@ RECOVERY = LEASE + 2.0
 BUSY = 15.0
 """Seconds more that a loaded machine may take."""
 STARTING = 60.0
+LONG = 3600.0
 DRAINING = 120.0
 
 
@@ -84,15 +85,15 @@ class Batch:
             return await work(connection)
 
     @asynccontextmanager
-    async def client(self, work: Work) -> AsyncIterator[tuple[str, Process]]:
+    async def client(self, work: Work) -> AsyncIterator[Process]:
         """A client at work; killed with the block, if it has not ended by itself."""
         name = f"{work.__name__}-{next(self._numbers)}"
         more = [self.effects.name] if work is clients.affect else []
         seed = self.rng.randrange(10**9)
         async with run(self.place, work, str(self.notes), name, seed, *more) as process:
-            await process.line(STARTING)
             try:
-                yield name, process
+                await process.line(STARTING)
+                yield process
             finally:
                 self.fault(name, "kill")
                 process.kill()
@@ -110,6 +111,12 @@ class Batch:
         async with asyncio.TaskGroup() as tasks:
             for work in works:
                 tasks.create_task(killed(work))
+
+    async def keep_alive(self, work: Work) -> None:
+        """A client of this kind, and another one when it has ended itself, until cancelled."""
+        while True:
+            async with self.client(work) as process:
+                await process.wait(LONG)
 
     async def judged(self) -> Outcome:
         """Work off what is left, and judge all that was seen."""

@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from afk.messaging import (
     Delivery,
@@ -23,6 +23,7 @@ from afk.messaging.testing.processes import say
 from afk.messaging.testing.steps import Effects
 from afk.messaging.testing.witness import Witness
 
+T = TypeVar("T")
 MAIL, NEXT, EFFECT, GRAVE = BOXES = ("mail", "next", "effect", "grave")
 LEASE = 0.5
 STUBBORN = RetryPolicy(max_attempts=1_000_000, base=0.0)
@@ -34,9 +35,9 @@ SUICIDES = 0.02
 async def _witness(bus: MessageBus, notes: str, name: str, box: str) -> Witness:
     """At work, under this name."""
     logging.disable()  # what the store says of a dead server is no news
-    witness = Witness(await bus.register(box), History(Path(notes), name))
+    mailbox = await _stubbornly(lambda: bus.register(box))
     say("begun")
-    return witness
+    return Witness(mailbox, History(Path(notes), name))
 
 
 def _die(witness: Witness, where: str) -> None:
@@ -45,12 +46,11 @@ def _die(witness: Witness, where: str) -> None:
     os._exit(9)
 
 
-async def _stubbornly(call: Callable[[], Awaitable[Any]]) -> None:
+async def _stubbornly(call: Callable[[], Awaitable[T]]) -> T:
     """The same call until its outcome is known: what was in doubt goes out under its key again."""
     while True:
         with suppress(StoreError):
-            await call()
-            return
+            return await call()
 
 
 async def send(bus: MessageBus, notes: str, name: str, seed: int) -> None:

@@ -22,7 +22,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from ..connect import connect
@@ -128,7 +128,7 @@ def main() -> None:
     work: Work = getattr(importlib.import_module(module), name)
 
     async def working() -> None:
-        async with connect(url) as bus:
+        async with aclosing(connect(url)) as bus:  # it opens itself when it is used
             await work(bus, *json.loads(args))
 
     asyncio.run(working())
