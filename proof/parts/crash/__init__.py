@@ -92,8 +92,9 @@ In the end healthy consumers work off what is left, and all that every process s
 message that was accepted has ended, once per key, with its content; no turn began while another
 had the message, unless that one's process was killed or gave up; there is one effect for each
 message that is done; nothing comes again after its end. `recovery` is from the kill of a process
-to the moment when another has what it held: its lease of half a second, at most, and what it takes
-to notice.
+(or the server's last kill or start, if that is later) to the moment when another has what it held:
+its lease of half a second, at most, and what it takes to notice; when the server fails again and
+again, workers wait for up to five seconds before they ask once more.
 
 On SQLite a process that makes a new file, sends, claims, settles in every way, writes an effect,
 lets a message die, redrives it and closes the file is killed with strace at its first system call

@@ -7,6 +7,7 @@ import itertools
 import shutil
 import time
 import uuid
+from bisect import bisect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -195,13 +196,15 @@ async def _open(bus: MessageBus) -> int:
 
 
 def _recovered(history: Parts) -> list[float]:
-    """Seconds from the end of who held a message to the next one who had it."""
+    """Seconds from the end of who held a message, or of the server's last trouble, to the next one
+    who had it."""
     deaths: dict[str, float] = {}
     for fault in history.faults:
         if fault.process != SERVER:  # the first: who ended itself is noted again with its block
             deaths.setdefault(fault.process, fault.at)
+    troubles = sorted(fault.at for fault in history.faults if fault.process == SERVER)
     return [
-        after.at - deaths[before.process]
+        after.at - max([deaths[before.process], *troubles[: bisect(troubles, after.at)][-1:]])
         for turns in history.turns.values()
         for before, after in itertools.pairwise(turns)
         if before.process in deaths and before.at <= deaths[before.process] <= after.at
