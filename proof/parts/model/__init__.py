@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from random import Random
 from typing import Any
 
@@ -51,8 +52,9 @@ async def sequences(ground: Ground, rounds: int, seed: int) -> Outcome:
     try:
         await asyncio.to_thread(run)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is not what the model says
+        where = traceback.format_tb(error.__traceback__)[-1:]
         notes = getattr(error, "__notes__", [])
-        outcome.violations.append("\n".join([repr(error), *notes]))
+        outcome.violations.append("\n".join([repr(error), *where, *notes]))
     return outcome
 
 
@@ -77,12 +79,15 @@ PART = Part(
     name="model",
     title="A model of the lifecycle",
     about="""\
-Hypothesis makes up sequences of 40 calls: send (with priorities, delays, ttls, threads), claim, ack
-with and without a send, nack, reject, give back, extend, cancel, redrive, discard, unregister and
-register again, and time that passes, on a clock that is turned by hand. After each call the store
-must show what a model of some eighty lines has: each message's state, attempts, reason and place,
-the counts, the order. The same machine runs on all stores. A round is a sequence. It is one
-process, so it says nothing of races.
+Hypothesis makes up sequences of 40 calls: send (with priorities, delays, ttls, threads, and under
+keys that are used again, with other contents too), broadcast, ask, fill a mailbox for ten, claim,
+ack with and without a send, answer, nack, reject, give back, extend, cancel, redrive, discard,
+unregister and register again, and time that passes, on a clock that is turned by hand. Each call
+must be taken or refused as a small model says, and after it the store must show what the model has:
+each message's state, attempts, reason and place, the counts, the order; and who asked has the
+answer, or has heard that there will be none, or waits. The same machine runs on all stores. A round
+is a sequence. It is one process, so it says nothing of races, and nothing is old enough to be let go
+of.
 
 In the second line, 120 random calls of the port itself, wild ones among them (used tokens, unknown
 names, second answers), are made on this store and on the memory store: both must answer alike, and
