@@ -1,7 +1,7 @@
 """What leaves together: the calls that the operations in line come to, and their answers.
 
-Within one call plain acks come before plain sends, and those before the claim; otherwise what is
-asked first is done first.
+Within one call plain acks come before plain sends, and those before claims: nobody knows yet what
+became of any of them. Otherwise what is asked first is done first.
 """
 
 from __future__ import annotations
@@ -92,17 +92,17 @@ class Single:
 
 
 class Step:
-    """Plain acks, plain sends, and a claim."""
+    """Plain acks, plain sends, and claims."""
 
     def __init__(self) -> None:
         self._acks: dict[str, Piece] = {}
         self._sends: dict[str, tuple[Piece, Send]] = {}
-        self._take: Take | None = None
-        self._size = 0
+        self._takes: list[Take] = []
+        self._size = self._wanted = 0
 
     def ack(self, piece: Piece, token: str) -> bool:
         """Take an ack in; False if there is no place for it."""
-        if self._take is not None or token in self._acks or len(self._acks) >= MOST_TURNS:
+        if token in self._acks or len(self._acks) >= MOST_TURNS:
             return False
         self._acks[token] = piece
         return True
@@ -110,50 +110,49 @@ class Step:
     def send(self, piece: Piece, send: Send) -> bool:
         """Take a send in; False if there is no place for it."""
         full = len(self._sends) >= MOST_TURNS or self._size > MOST_BYTES
-        if self._take is not None or full or send.id in self._sends:
+        if full or send.id in self._sends:
             return False
         self._sends[send.id] = piece, send
         self._size += len(wire(send.body))
         return True
 
     def take(self, take: Take) -> bool:
-        """Take a claim in, as the last; False if there is one."""
-        if self._take is not None:
+        """Take a claim in; False if there is no place for it."""
+        wanted = min(take.claim.limit, codec.MOST_CLAIMED)
+        if len(self._takes) >= MOST_TURNS or self._wanted + wanted > codec.MOST_CLAIMED:
             return False
-        self._take = take
+        self._takes.append(take)
+        self._wanted += wanted
         return True
 
     @property
     def repeatable(self) -> bool:
         """Whether it lets time pass, and no more."""
-        claims = self._take is not None and self._take.claim.limit > 0
+        claims = any(take.claim.limit for take in self._takes)
         return not (self._acks or self._sends or claims)
 
     def operations(self) -> Iterable[Operation]:
         """All that take part."""
         yield from (put for put, _ in self._acks.values())
         yield from (piece[0] for piece, _ in self._sends.values())
-        if self._take is not None:
-            yield self._take
+        yield from self._takes
 
     def prune(self) -> bool:
         """Leave out what nobody waits for any more."""
         self._acks = {t: piece for t, piece in self._acks.items() if not _over(piece)}
         self._sends = {i: each for i, each in self._sends.items() if not _over(each[0])}
-        if self._take is not None and self._take.future.done():
-            self._take = None
-        return bool(self._acks or self._sends or self._take)
+        self._takes = [take for take in self._takes if not take.future.done()]
+        return bool(self._acks or self._sends or self._takes)
 
     def call(self, held: Container[str]) -> Call:
         """`step`."""
         tokens = [codec.fenced(token) for token in self._acks]
-        claim = codec.NO_CLAIM if self._take is None else codec.claim_columns(self._take.claim)
         return Call(
             "step",
             [message_id for message_id, _ in tokens],
             [fence for _, fence in tokens],
             *codec.plain_columns([send for _, send in self._sends.values()]),
-            *claim,
+            *codec.claim_columns([take.claim for take in self._takes]),
         )
 
     def answered(self, rows: list[Any], news: News) -> list[Batch]:
@@ -163,9 +162,15 @@ class Step:
         news.topics([*map(FATE.__add__, died), *map(MAIL.__add__, row["ready"])])
         self._judge_acks(row["lost"] or (), news)
         again = self._judge_sends(row["left_over"] or (), news)
-        if self._take is not None:
-            self._claimed(self._take, row, died, news)
-        elif died:
+        for take, known, leased in zip(
+            self._takes,
+            row["registered"] or (),
+            codec.leased([take.claim for take in self._takes], row),
+            strict=True,
+        ):
+            if self._claimed(take, known, Taken(leased, died), news):
+                died = ()
+        if died:
             news.untold(died)
         return again
 
@@ -196,24 +201,22 @@ class Step:
         news.topics(mail)
         return [again] if again else []
 
-    def _claimed(self, take: Take, row: Any, died: tuple[str, ...], news: News) -> None:
-        if row["registered"] is False:
-            news.untold(died)
+    def _claimed(self, take: Take, known: bool, taken: Taken, news: News) -> bool:
+        """Give a claim what it took; whether somebody was told who died."""
+        if not known:
             take.fail(UnknownAgentError(take.claim.mailbox))
-            return
-        leased = codec.leased(take.claim.mailbox, row) if row["got_ids"] else ()
-        if leased:
+            return False
+        if taken.leased:
             news.soon(take.claim.lease)
         if take.future.cancelled():
-            news.untold(died)
-            take.undo(Taken(leased))
-        elif take.future.done():  # given up
-            news.untold(died)
-        else:
-            take.succeed(Taken(leased, died))
+            take.undo(replace(taken, died=()))
+        if take.future.done():  # given up, or cancelled
+            return False
+        take.succeed(taken)
+        return True
 
     def parts(self) -> list[Batch]:
-        """Each ack, each send, the claim."""
+        """Each ack, each send, each claim."""
         parts: list[Batch] = []
         for token, piece in self._acks.items():
             parts.append(step := Step())
@@ -221,9 +224,9 @@ class Step:
         for piece, send in self._sends.values():
             parts.append(step := Step())
             step.send(piece, send)
-        if self._take is not None:
+        for take in self._takes:
             parts.append(step := Step())
-            step.take(self._take)
+            step.take(take)
         return parts
 
 

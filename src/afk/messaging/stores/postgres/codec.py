@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Any
 
 from ...lifecycle import Again, Dead, Done, Extend, RetryPolicy, parse_token, token_of
@@ -13,6 +14,8 @@ from ...store import Accepted, Box, Claim, Leased, Refusal, Send, Turn
 READY, STORED, RESULT, KNOWN, IGNORED = range(5)
 """What became of a send, as `003_turns.sql` says it."""
 
+MOST_CLAIMED = 1000
+"""Messages that one call claims at most."""
 _MOST_FENCE = 2**62
 _MOST_ATTEMPTS = 2**31 - 1
 
@@ -168,20 +171,20 @@ def accepted(ids: Iterable[str], how: Iterable[int]) -> tuple[Accepted, ...]:
 
 # -- claims ------------------------------------------------------------------------------
 
-NO_CLAIM: tuple[Any, ...] = (None, 0, 0.0, 1, [], False, 0.0)
 
-
-def claim_columns(claim: Claim) -> tuple[Any, ...]:
-    """The arguments of `step` for a claim."""
-    policy = claim.policy
+def claim_columns(claims: Sequence[Claim]) -> tuple[list[Any], ...]:
+    """The arrays of `step` for claims."""
+    policies = [claim.policy for claim in claims]
+    backoffs = [_backoffs(policy) for policy in policies]
     return (
-        claim.mailbox,
-        min(claim.limit, 1000),
-        claim.lease,
-        min(policy.max_attempts, _MOST_ATTEMPTS),
-        _backoffs(policy),
-        policy.jitter == "full",
-        claim.chance,
+        [claim.mailbox for claim in claims],
+        [min(claim.limit, MOST_CLAIMED) for claim in claims],
+        [claim.lease for claim in claims],
+        [min(policy.max_attempts, _MOST_ATTEMPTS) for policy in policies],
+        [len(each) for each in backoffs],
+        list(chain(*backoffs)),
+        [policy.jitter == "full" for policy in policies],
+        [claim.chance for claim in claims],
     )
 
 
@@ -191,28 +194,28 @@ def _backoffs(policy: RetryPolicy) -> list[float]:
     return [policy.delay(attempt, 1.0) for attempt in range(1, min(policy.max_attempts, 67))]
 
 
-def leased(mailbox: str, row: Any) -> tuple[Leased, ...]:
-    """What a claim took."""
-    return tuple(
-        [
-            Leased(
-                token=token_of(message_id, fence),
-                id=message_id,
-                mailbox=mailbox,
-                body=body,
-                attempt=attempt,
-                redrives=redrives,
-            )
-            for message_id, fence, attempt, redrives, body in zip(
-                row["got_ids"],
-                row["got_fences"],
-                row["got_attempts"],
-                row["got_redrives"],
-                row["got_bodies"],
-                strict=True,
-            )
-        ]
-    )
+def leased(claims: Sequence[Claim], row: Any) -> list[tuple[Leased, ...]]:
+    """What each claim took."""
+    columns = [
+        row[f"got_{name}"] or () for name in ("ids", "fences", "attempts", "redrives", "bodies")
+    ]
+    found = zip(*columns, strict=True)
+    return [
+        tuple(
+            [
+                Leased(
+                    token=token_of(message_id, fence),
+                    id=message_id,
+                    mailbox=claim.mailbox,
+                    body=body,
+                    attempt=attempt,
+                    redrives=redrives,
+                )
+                for message_id, fence, attempt, redrives, body in islice(found, number)
+            ]
+        )
+        for claim, number in zip(claims, row["got"] or (), strict=True)
+    ]
 
 
 def box(row: Any) -> Box:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, Final
 
 import asyncpg
@@ -17,6 +18,8 @@ WAIT: Final = "lock_timeout = '100ms'"
 """So long one call is in the way of all others: what waits for more than a commit is put off."""
 _UNDO: Final = "RESET lock_timeout; RESET default_transaction_isolation"
 LEAVE_SECONDS = 1.0
+_numbers = count()
+"""Of statements: a pool's connection may still know those of an earlier session."""
 
 
 class Call:
@@ -72,7 +75,8 @@ class Session:
 
     async def _prepare(self, sql: str) -> Any:
         try:
-            return await self.connection.prepare(sql)
+            # Without a name it would be parsed anew for each call: the driver keeps no statements.
+            return await self.connection.prepare(sql, name=f"afk_{next(_numbers)}")
         except AttributeError as error:
             if not self.lost():
                 raise

@@ -1,23 +1,27 @@
--- What most calls are, all at once and by sets: plain acks, plain sends, and one claim.
+-- What most calls are, all at once and by sets: plain acks, plain sends, then claims.
 --
 -- Plain is an ack without sends, and a send that is no request, no answer, no copy and not yet
 -- dead. lost: tokens whose lease was lost. left_over: ids of sends that were not stored, for
--- whatever reason: `take_turns` finds it. box: NULL claims nothing; most = 0 only lets time pass.
--- backoffs: the delay after each attempt, at most; jitter: a random part of it.
+-- whatever reason: `take_turns` finds it. boxes: of each claim; one of mosts = 0 only lets time
+-- pass. backoffs: the delay after each attempt, at most, claim after claim, `steps` for each;
+-- jitters: a random part of it. got: how many messages each claim got, of the lists that follow.
 CREATE FUNCTION step(at float8, here int,
     ack_ids text[], ack_fences bigint[],
     ids text[], mailboxes text[], senders text[], ranks int[], keys text[], threads text[],
     chains text[], delays float8[], ttls float8[], retentions float8[], histories float8[],
     history_maxes bigint[], digests bytea[], bodies bytea[],
-    box text, most int, seconds float8, attempts int, backoffs float8[], jitter boolean,
-    chance float8,
-    OUT lost int[], OUT left_over text[], OUT died text[], OUT ready text[], OUT registered boolean,
-    OUT got_ids text[], OUT got_fences bigint[], OUT got_attempts int[], OUT got_redrives int[],
-    OUT got_bodies bytea[]
+    boxes text[], mosts int[], seconds float8[], attempts int[], steps int[], backoffs float8[],
+    jitters boolean[], chances float8[],
+    OUT lost int[], OUT left_over text[], OUT died text[], OUT ready text[],
+    OUT registered boolean[], OUT got int[], OUT got_ids text[], OUT got_fences bigint[],
+    OUT got_attempts int[], OUT got_redrives int[], OUT got_bodies bytea[]
 ) LANGUAGE plpgsql
 SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET enable_sort = off AS $$
+DECLARE
+    taken record;
+    first int := 1;
 BEGIN
     at := clock(at);
     died := '{}';
@@ -29,13 +33,28 @@ BEGIN
         left_over := post(at, here, ids, mailboxes, senders, ranks, keys, threads, chains, delays,
             ttls, retentions, histories, history_maxes, digests, bodies);
     END IF;
-    IF box IS NOT NULL THEN
+    IF cardinality(boxes) > 0 THEN
         SELECT p.* INTO died, ready FROM pass_time(at, here, died, ready) p;
-        IF most > 0 THEN
-            SELECT c.* INTO registered, got_ids, got_fences, got_attempts, got_redrives, got_bodies
-                FROM claim(at, here, box, most, seconds, attempts, backoffs, jitter, chance) c;
-        END IF;
     END IF;
+    FOR n IN 1 .. cardinality(boxes) LOOP
+        IF mosts[n] > 0 THEN
+            SELECT * INTO taken FROM claim(at, here, boxes[n], mosts[n], seconds[n], attempts[n],
+                backoffs[first : first + steps[n] - 1], jitters[n], chances[n]);
+            registered[n] := taken.registered;
+            got[n] := coalesce(cardinality(taken.ids), 0);
+            IF got[n] > 0 THEN
+                got_ids := got_ids || taken.ids;
+                got_fences := got_fences || taken.fences;
+                got_attempts := got_attempts || taken.tries;
+                got_redrives := got_redrives || taken.redrives;
+                got_bodies := got_bodies || taken.bodies;
+            END IF;
+        ELSE
+            registered[n] := true;
+            got[n] := 0;
+        END IF;
+        first := first + steps[n];
+    END LOOP;
 END $$;
 
 CREATE FUNCTION ack(at float8, here int, ids text[], fences bigint[],
