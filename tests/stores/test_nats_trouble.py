@@ -21,6 +21,7 @@ from afk.messaging import (
     UsageError,
 )
 from afk.messaging.store import Turn
+from afk.messaging.stores.nats.session import Session
 from afk.messaging.testing.servers import NATS, find
 from afk.messaging.testing.steps import AT_ONCE, claimed, contents, serving, until
 
@@ -46,6 +47,26 @@ def server(tmp_path: Path) -> Iterator[NATS]:
 
 def keepers() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name.startswith("afk-nats")]
+
+
+# -- the server is gone while a bus opens ------------------------------------------------
+
+
+async def test_an_opening_that_loses_its_connection_between_two_questions_says_so(
+    nats_server: NATS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between what it asks of JetStream and what it asks of the driver."""
+    real = Session._standing
+
+    async def lost_after(session: Session, *args: Any) -> Any:
+        found = await real(session, *args)
+        await session.client.close()
+        return found
+
+    monkeypatch.setattr(Session, "_standing", lost_after)
+    with pytest.raises(StoreError, match="connection was lost"):
+        async with bus_at(nats_server.url, patience=0.2):
+            pass
 
 
 # -- the server is gone for a while ------------------------------------------------------

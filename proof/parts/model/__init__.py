@@ -85,9 +85,9 @@ ack with and without a send, answer, nack, reject, give back, extend, cancel, re
 unregister and register again, and time that passes, on a clock that is turned by hand. Each call
 must be taken or refused as a small model says, and after it the store must show what the model has:
 each message's state, attempts, reason and place, the counts, the order; and who asked has the
-answer, or has heard that there will be none, or waits. The same machine runs on all stores. A round
-is a sequence. It is one process, so it says nothing of races, and nothing is old enough to be let go
-of.
+answer, or has heard that there will be none, or waits. The same machine runs on all stores. A
+round is a sequence. It is one process, so it says nothing of races, and nothing is old enough to
+be let go of.
 
 In the second line, 120 random calls of the port itself, wild ones among them (used tokens, unknown
 names, second answers), are made on this store and on the memory store: both must answer alike, and

@@ -98,6 +98,10 @@ class Session:
             await self._follow()
             self._watch = self._loop.call_later(HEARTBEAT, self._check)
             await self._reach(self.info.state.last_seq)
+        except NATSError as error:  # not of a question, which says so itself
+            await self.close()
+            text = f"{self._place.shown}: the connection was lost ({error})"
+            raise StoreError(text) from error
         except BaseException:
             await self.close()
             raise

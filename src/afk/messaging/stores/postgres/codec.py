@@ -71,7 +71,7 @@ def is_plain(turn: Turn) -> bool:
     if len(turn.sends) != 1 or turn.token is not None or turn.roster is not None:
         return False
     [send] = turn.sends
-    special = send.awaited or send.alone or send.answers is not None or send.dead is not None
+    special = send.alone or send.answers is not None or send.dead is not None
     return send.compare and not special
 
 
@@ -92,6 +92,7 @@ def plain_columns(sends: Sequence[Send]) -> tuple[list[Any], ...]:
         [min(send.history_max, _MOST_FENCE) for send in sends],
         [_digest(send) for send in sends],
         [wire(send.body) for send in sends],
+        [send.awaited for send in sends],
     )
 
 

@@ -248,15 +248,16 @@ DECLARE
 BEGIN
     FOR n IN 1 .. cardinality(sends) BY 500 LOOP
         slice := ARRAY(SELECT s FROM unnest(sends[n : n + 499]) s
-            WHERE s.compare AND s.reason IS NULL AND s.answers IS NULL AND NOT s.awaited);
+            WHERE s.compare AND s.reason IS NULL AND s.answers IS NULL);
         left_over := left_over || (
             SELECT post(at, here, array_agg(s.id), array_agg(s.mailbox), array_agg(s.sender),
                 array_agg(s.rank), array_agg(s.key), array_agg(s.thread), array_agg(s.chain),
                 array_agg(s.delay), array_agg(s.ttl), array_agg(s.retention), array_agg(s.history),
-                array_agg(s.history_max), array_agg(s.digest), array_agg(s.body))
+                array_agg(s.history_max), array_agg(s.digest), array_agg(s.body),
+                array_agg(s.awaited))
             FROM unnest(slice) s
         ) || ARRAY(SELECT s.id FROM unnest(sends[n : n + 499]) s
-            WHERE NOT s.compare OR s.reason IS NOT NULL OR s.answers IS NOT NULL OR s.awaited);
+            WHERE NOT s.compare OR s.reason IS NOT NULL OR s.answers IS NOT NULL);
     END LOOP;
     RETURN left_over;
 END $$;

@@ -1,7 +1,6 @@
 -- What most calls are, all at once and by sets: plain acks, plain sends, then claims.
 --
--- Plain is an ack without sends, and a send that is no request, no answer, no copy and not yet
--- dead. lost: tokens whose lease was lost. left_over: ids of sends that were not stored, for
+-- Plain is an ack without sends, and a send that is no answer, no copy and not yet dead. lost: tokens whose lease was lost. left_over: ids of sends that were not stored, for
 -- whatever reason: `take_turns` finds it. boxes: of each claim; one of mosts = 0 only lets time
 -- pass. backoffs: the delay after each attempt, at most, claim after claim, `steps` for each;
 -- jitters: a random part of it. got: how many messages each claim got, of the lists that follow.
@@ -9,7 +8,7 @@ CREATE FUNCTION step(at float8, here int,
     ack_ids text[], ack_fences bigint[],
     ids text[], mailboxes text[], senders text[], ranks int[], keys text[], threads text[],
     chains text[], delays float8[], ttls float8[], retentions float8[], histories float8[],
-    history_maxes bigint[], digests bytea[], bodies bytea[],
+    history_maxes bigint[], digests bytea[], bodies bytea[], awaits boolean[],
     boxes text[], mosts int[], seconds float8[], attempts int[], steps int[], backoffs float8[],
     jitters boolean[], chances float8[],
     OUT lost int[], OUT left_over text[], OUT died text[], OUT ready text[],
@@ -31,7 +30,7 @@ BEGIN
     END IF;
     IF cardinality(ids) > 0 THEN
         left_over := post(at, here, ids, mailboxes, senders, ranks, keys, threads, chains, delays,
-            ttls, retentions, histories, history_maxes, digests, bodies);
+            ttls, retentions, histories, history_maxes, digests, bodies, awaits);
     END IF;
     IF cardinality(boxes) > 0 THEN
         SELECT p.* INTO died, ready FROM pass_time(at, here, died, ready) p;
@@ -82,7 +81,8 @@ END $$;
 CREATE FUNCTION post(at float8, here int,
     ids text[], mailboxes text[], senders text[], ranks int[], keys text[], threads text[],
     chains text[], delays float8[], ttls float8[], retentions float8[], histories float8[],
-    history_maxes bigint[], digests bytea[], bodies bytea[]) RETURNS text[] LANGUAGE plpgsql AS $$
+    history_maxes bigint[], digests bytea[], bodies bytea[], awaits boolean[]) RETURNS text[]
+LANGUAGE plpgsql AS $$
 DECLARE
     boxes text[];
     in_order boolean[];
@@ -99,15 +99,17 @@ BEGIN
     IF boxes IS NULL THEN RETURN ids; END IF;
     WITH sent AS (
         INSERT INTO delivery (seq, space, id, mailbox, sender, key, digest, rank, body, start, state,
-            line, due, thread, chain, ttl, until, expires, accepted, retention, history, history_max)
+            line, due, thread, chain, ttl, until, expires, accepted, retention, history, history_max,
+            awaited)
         SELECT nextval('place'), here, id, mailbox, sender, key, digest, rank, body,
             CASE WHEN delay > 0 THEN at + delay ELSE 0 END, CASE WHEN delay > 0 THEN 1 ELSE 0 END,
             CASE WHEN delay > 0 THEN NULL ELSE 0 END, CASE WHEN delay > 0 THEN at + delay END,
-            thread, chain, ttl, at + ttl, at + ttl, at, retention, history, history_max
+            thread, chain, ttl, at + ttl, at + ttl, at, retention, history, history_max,
+            await::int
         FROM unnest(ids, mailboxes, senders, ranks, keys, threads, chains, delays, ttls, retentions,
-            histories, history_maxes, digests, bodies)
+            histories, history_maxes, digests, bodies, awaits)
             AS s(id, mailbox, sender, rank, key, thread, chain, delay, ttl, retention, history,
-                history_max, digest, body)
+                history_max, digest, body, await)
         WHERE octet_length(body) <= sizes[array_position(boxes, mailbox)]
             AND (thread IS NULL OR NOT in_order[array_position(boxes, mailbox)])
         ON CONFLICT DO NOTHING RETURNING id, mailbox

@@ -19,7 +19,10 @@ DECLARE
     way record;
 BEGIN
     FOR way IN SELECT * FROM (VALUES
-        ('ids', 'd.seq', 'd.seq', 'd.id = ANY(named) AND coalesce(d.seq > behind, true)'),
+        -- Their places first: in the order of places, all there is would be read for one of them.
+        ('ids', 'd.seq', 'd.seq', 'd.seq = ANY(ARRAY('
+            'SELECT c.seq FROM delivery c WHERE c.space = here AND c.id = ANY(named)))'
+            ' AND coalesce(d.seq > behind, true)'),
         ('places', 'd.seq', 'd.seq', 'd.seq = ANY(places)'),
         ('chain', 'd.seq', 'd.seq', 'd.seq = ANY(ARRAY('
             'SELECT c.seq FROM delivery c WHERE c.space = here AND c.chain = ANY(named)'

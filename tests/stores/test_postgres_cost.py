@@ -1,0 +1,103 @@
+"""What a call reads, in rows: as much whatever else is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+from afk.messaging import AgentMessage, MessageBus, Receipt, connect
+from afk.messaging.testing.servers import Postgres
+
+STORED = 2000
+"""Messages of each kind: waiting, scheduled, done, dead."""
+MOST = 100
+"""Rows that a call may read, of tables and indexes; opening and closing the bus included."""
+
+Call = Callable[[MessageBus, str], Awaitable[object]]
+"""With the id of one that waits."""
+
+
+async def settle(bus: MessageBus, how: str) -> None:
+    delivery = await bus.mailbox("bob").claim()
+    assert delivery is not None
+    await {"ack": delivery.ack, "nack": delivery.nack, "reject": delivery.reject}[how]()
+
+
+async def ask(bus: MessageBus) -> None:
+    """Of an agent with nothing else to do."""
+    answering = asyncio.create_task(bus.mailbox("idle").serve(answer))
+    await bus.mailbox("ada").request("idle", "?")
+    answering.cancel()
+    await asyncio.gather(answering, return_exceptions=True)
+
+
+async def answer(_: object) -> str:
+    return "!"
+
+
+CALLS: dict[str, Call] = {
+    "send": lambda bus, _: bus.mailbox("ada").send("bob", "hi"),
+    "send under a key": lambda bus, _: bus.mailbox("ada").send("bob", "hi", idempotency_key="k"),
+    "send in a thread": lambda bus, _: bus.mailbox("ada").send("bob", "hi", thread_id="t"),
+    "broadcast": lambda bus, _: bus.mailbox("ada").broadcast("hi"),
+    "ack": lambda bus, _: settle(bus, "ack"),
+    "nack": lambda bus, _: settle(bus, "nack"),
+    "reject": lambda bus, _: settle(bus, "reject"),
+    "ask": lambda bus, _: ask(bus),
+    "claim nothing": lambda bus, _: bus.mailbox("idle").claim(0),
+    "get": lambda bus, known: bus.get(known),
+    "status": lambda bus, known: bus.status(known),
+    "trace": lambda bus, known: bus.trace(known),
+    "cancel": lambda bus, known: bus.cancel(known),
+    "redrive": lambda bus, known: bus.redrive(known),
+    "messages": lambda bus, _: bus.messages(limit=5),
+    "dead letters": lambda bus, _: bus.dead_letters(limit=5),
+}
+
+
+async def fill(bus: MessageBus) -> str:
+    """Of each kind so many; the id of one that waits."""
+    ada = await bus.register("ada")
+    for name in ("bob", "old", "idle"):
+        await bus.register(name)
+
+    async def many(recipient: str, **options: float) -> list[Receipt[AgentMessage]]:
+        return await asyncio.gather(
+            *(ada.send(recipient, "hi", **options) for _ in range(STORED))  # type: ignore[arg-type]
+        )
+
+    waiting = await many("bob")
+    await many("bob", delay=1000.0)
+    await many("old")
+    while await bus.mailbox("old").receive(0) is not None:
+        pass
+    await many("idle", ttl=0.001)
+    assert await bus.mailbox("idle").claim(0) is None
+    assert (await bus.stats())["idle"].dead == STORED
+    return waiting[STORED // 2].id
+
+
+async def test_a_call_reads_what_it_needs(postgres18: Postgres) -> None:
+    """The planner knows nothing of a table so young, and must use the right index all the same."""
+    url = f"{postgres18.url}?namespace={uuid.uuid4().hex}"
+    async with connect(url) as bus:
+        known = await fill(bus)
+    too_many = {}
+    for name, call in CALLS.items():
+        before = read(postgres18)
+        async with connect(url) as bus:
+            await call(bus, known)
+        if (rows := read(postgres18) - before) > MOST:
+            too_many[name] = rows
+    assert not too_many
+
+
+def read(server: Postgres) -> int:
+    """Rows that sessions which have ended have read so far."""
+    return int(
+        server.psql(
+            "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))"
+            " FROM pg_stat_user_tables WHERE schemaname = 'afk'"
+        )
+    )
