@@ -13,25 +13,29 @@ CREATE FUNCTION seen_state(at float8, state smallint, line smallint, start float
 $$;
 
 -- Rows as the port shows them: a function for each way to look for them, so that each has its plan.
--- named: ids, or a correlation id; places: of these; behind: a cursor to go on behind.
+-- named: ids, or a correlation id; places: of these; behind: a cursor to go on behind. Rows that are
+-- named are fetched one by one (OFFSET 0 keeps that apart): the planner, which may know nothing of
+-- the table yet, would rather read all there is in order than sort those few.
 DO $do$
 DECLARE
     way record;
 BEGIN
     FOR way IN SELECT * FROM (VALUES
-        -- Their places first: in the order of places, all there is would be read for one of them.
-        ('ids', 'd.seq', 'd.seq', 'd.seq = ANY(ARRAY('
-            'SELECT c.seq FROM delivery c WHERE c.space = here AND c.id = ANY(named)))'
-            ' AND coalesce(d.seq > behind, true)'),
-        ('places', 'd.seq', 'd.seq', 'd.seq = ANY(places)'),
-        ('chain', 'd.seq', 'd.seq', 'd.seq = ANY(ARRAY('
-            'SELECT c.seq FROM delivery c WHERE c.space = here AND c.chain = ANY(named)'
-            ' UNION SELECT c.seq FROM delivery c WHERE c.space = here AND c.id = ANY(named)))'
-            ' AND d.seq > coalesce(behind, -1)'),
-        ('delivery', 'd.seq', 'd.rank, d.seq', 'd.mailbox = box AND d.line = 0'),
-        ('ended', 'd.dead', 'd.dead', 'd.dead > coalesce(behind, -1)'),
-        ('accepted', 'd.seq', 'd.seq', 'd.seq > coalesce(behind, -1)')
-    ) AS w(name, place, sorted, chosen) LOOP
+        ('ids', '(SELECT DISTINCT unnest(named) AS id) n CROSS JOIN LATERAL ('
+            'SELECT * FROM delivery c WHERE c.space = here AND c.id = n.id OFFSET 0) d',
+            'd.seq', 'd.seq', 'coalesce(d.seq > behind, true)'),
+        ('places', '(SELECT DISTINCT unnest(places) AS seq) n CROSS JOIN LATERAL ('
+            'SELECT * FROM delivery c WHERE c.space = here AND c.seq = n.seq OFFSET 0) d',
+            'd.seq', 'd.seq', 'true'),
+        ('chain', '(SELECT c.seq FROM delivery c WHERE c.space = here AND c.chain = ANY(named)'
+            ' UNION SELECT c.seq FROM delivery c WHERE c.space = here AND c.id = ANY(named)) n'
+            ' CROSS JOIN LATERAL ('
+            'SELECT * FROM delivery c WHERE c.space = here AND c.seq = n.seq OFFSET 0) d',
+            'd.seq', 'd.seq', 'd.seq > coalesce(behind, -1)'),
+        ('delivery', 'delivery d', 'd.seq', 'd.rank, d.seq', 'd.mailbox = box AND d.line = 0'),
+        ('ended', 'delivery d', 'd.dead', 'd.dead', 'd.dead > coalesce(behind, -1)'),
+        ('accepted', 'delivery d', 'd.seq', 'd.seq', 'd.seq > coalesce(behind, -1)')
+    ) AS w(name, found, place, sorted, chosen) LOOP
         EXECUTE format($sql$
 CREATE FUNCTION rows_by_%s(at float8, here int, named text[], places bigint[], box text,
     as_state int, why text, behind bigint, most bigint)
@@ -52,7 +56,7 @@ BEGIN
         d.attempt, d.accepted, d.leased, d.settled, d.reason, d.error, d.redrives, d.fence,
         d.thread::text, d.awaited::int,
         (SELECT a.body FROM delivery a WHERE a.space = here AND a.id = d.answer)
-    FROM delivery d
+    FROM %s
     WHERE d.space = here AND %s
         AND coalesce(d.gone > at, true)
         AND (coalesce(d.trim > ended, true) OR d.key IS NOT NULL OR d.awaited > 0)
@@ -60,7 +64,7 @@ BEGIN
         AND (as_state IS NULL OR as_state
             = seen_state(at, d.state, d.line, d.start, d.due, d.lease, d.last, d.until))
     ORDER BY %s LIMIT most;
-END $fn$ $sql$, way.name, way.place, way.chosen, way.sorted);
+END $fn$ $sql$, way.name, way.place, way.found, way.chosen, way.sorted);
     END LOOP;
 END $do$;
 
@@ -137,8 +141,9 @@ DECLARE
 BEGIN
     at := clock(at);
     SELECT p.* INTO died, ready FROM pass_time(at, here, '{}', '{}') p;
-    mail := ARRAY(SELECT box FROM unnest(boxes) box WHERE EXISTS (
-        SELECT FROM delivery d WHERE d.space = here AND d.mailbox = box AND d.line = 0));
+    -- LIMIT keeps it from becoming a join, which would read all that is ready anywhere.
+    mail := ARRAY(SELECT box FROM unnest(boxes) box WHERE (SELECT true FROM delivery d
+        WHERE d.space = here AND d.mailbox = box AND d.line = 0 LIMIT 1));
     fates := ARRAY(SELECT d.id::text FROM delivery d WHERE d.space = here AND d.id = ANY(ids)
         AND (d.state > 3 OR d.answer IS NOT NULL OR d.state = 3 AND d.awaited <> 1));
     due := least((SELECT min(d.due) FROM delivery d WHERE d.space = here AND d.due IS NOT NULL),
