@@ -24,6 +24,7 @@ from afk.messaging.store import Turn
 from afk.messaging.stores.nats.session import Session
 from afk.messaging.testing.servers import NATS, find
 from afk.messaging.testing.steps import AT_ONCE, claimed, contents, serving, until
+from proof.proxy import HOST, Proxy
 
 from .over_nats import (
     Way,
@@ -33,6 +34,7 @@ from .over_nats import (
     log_of,
     more,
     repeated,
+    space,
     traffic,
     within,
 )
@@ -70,6 +72,31 @@ async def test_an_opening_that_loses_its_connection_between_two_questions_says_s
 
 
 # -- the server is gone for a while ------------------------------------------------------
+
+
+async def test_a_claim_answered_late_does_not_hand_out_what_another_has_done(
+    nats_server: NATS,
+) -> None:
+    with Proxy(HOST, nats_server.port) as proxy:
+        url = nats_server.url.replace(f":{nats_server.port}", f":{proxy.port}")
+        namespace = space()
+        async with bus_at(url, namespace) as late, bus_at(nats_server.url, namespace) as other:
+            mine, theirs = await late.register("bob"), await other.register("bob")
+            sent = await theirs.send("bob", 1)
+            await until(mine.message_count, "the mail is known here")
+            proxy.freeze(to_server=False)
+            claiming = asyncio.create_task(mine.claim(4, lease=0.3))
+
+            async def taken() -> bool:
+                return await sent.status() == "leased"
+
+            await until(taken, "the claim got there")
+            delivery = await claimed(theirs, timeout=3)
+            assert delivery.attempt == 2
+            await delivery.ack()
+            proxy.heal()
+            assert await claiming is None
+            assert await sent.status() == "done"
 
 
 async def test_a_crash_of_the_server_loses_nothing_that_was_accepted(server: NATS) -> None:

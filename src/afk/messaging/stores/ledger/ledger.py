@@ -58,7 +58,7 @@ class Ledger(Course):
             return Verdict(Refusal("roster"), died=self._obituaries())
         held = None
         if turn.token is not None:
-            held = self._held(turn.token)
+            held = self.held(turn.token)
             if held is None:
                 return Verdict(Refusal("lease_lost"), died=self._obituaries())
         plan = Plan(self, now, held, turn.outcome)
@@ -73,7 +73,8 @@ class Ledger(Course):
         self.books.forget(now)  # not before: an answer must find the request it settles
         return Verdict(None, tuple(plan.accepted), self._obituaries())
 
-    def _held(self, token: str) -> Entry | None:
+    def held(self, token: str) -> Entry | None:
+        """The open message of a token, unless another has had it since."""
         try:
             message_id, fence = parse_token(token)
         except ValueError:

@@ -110,8 +110,10 @@ class NATSA2ADeliveryStore:
             if not self._worthwhile(claim, now):
                 return here.batch(())
         [batch] = await here.link.lane.do(Take(replace(claim, hold=None, take=False)))
-        here.keeper.claimed(claim, batch.leased)
-        return here.batch(batch.leased, batch.died)
+        # An answer that waited for a connection may be old: what is another's by now is left out.
+        leased = tuple([each for each in batch.leased if here.ledger.held(each.token or "")])
+        here.keeper.claimed(claim, leased)
+        return here.batch(leased, batch.died)
 
     def _worthwhile(self, claim: Claim, now: float) -> bool:
         """Whether, as far as this process knows, the claim would change anything."""
