@@ -29,7 +29,9 @@ def bind(step: Step, box: Box) -> Box:
 
 def unbind(step: Step, name: str) -> tuple[str, ...]:
     """Refuse new mail, then bury what waits; what is leased is buried when it comes back."""
-    step.db.execute("DELETE FROM afk_mailbox WHERE space = ? AND name = ?", (step.space, name))
+    gone = "DELETE FROM afk_mailbox WHERE space = ? AND name = ?"
+    if not step.db.execute(gone, (step.space, name)).rowcount:
+        return ()
     step.forget_shelf(name)
     _roster_changed(step)
     pass_time(step)

@@ -46,6 +46,8 @@ BEGIN
     at := clock(at);
     died := '{}';
     ready := '{}';
+    PERFORM FROM mailbox WHERE space = here AND name = called;
+    IF NOT FOUND THEN RETURN; END IF;
     UPDATE space SET roster = roster + 1 WHERE space = here;
     DELETE FROM mailbox WHERE space = here AND name = called;  -- waits for who is sending to it
     DELETE FROM tally WHERE space = here AND mailbox = called;
