@@ -92,10 +92,10 @@ be let go of.
 In the second line, 120 random calls of the port itself, wild ones among them (used tokens, unknown
 names, second answers), are made on this store and on the memory store: both must answer alike, and
 now and then show alike. A round is one such run. Whatever is brought about by time is asked for
-before it is compared. What stores may do each in their own way is left out: the order of what dies
-or is redriven at one moment, what their fences and cursors are, the age of a redriven message, the
-pause after a lease that was taken up again after its end; PostgreSQL, which lets go of old messages
-every few seconds, does not let go of any here.""",
+before it is compared. What stores may do each in their own way is left out: the order of what is
+accepted in one turn or dies or is redriven at one moment, what their fences and cursors are, the
+age of a redriven message, the pause after a lease that was taken up again after its end;
+PostgreSQL, which lets go of old messages every few seconds, does not let go of any here.""",
     trials=(
         Trial(
             "sequences of calls",

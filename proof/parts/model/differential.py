@@ -209,6 +209,8 @@ async def shown(store: A2ADeliveryStore) -> Any:
         *(Query(mailbox=name, order="delivery") for name in NAMES),
     ]
     rows = [[plain(row) for row in await store.browse(query)] for query in queries]
+    for same in (rows[0], rows[3]):  # of one turn, in any order; in a mailbox it is seen below
+        same.sort(key=lambda row: (row.accepted_at, row.id))
     rows[1].sort(key=lambda row: (row.settled_at or 0.0, row.id))  # at one time, in any order
     counts = {
         name: replace(stats, last_seen=None, oldest_age=None)  # of the redriven, a store's own

@@ -238,26 +238,26 @@ BEGIN
     RETURN 2;
 END $$;
 
--- The copies of a broadcast, each to another mailbox: all at once, as `post` takes plain sends. The
--- ids of those that were not stored, for whatever reason: `take_send` finds it.
+-- The copies of a broadcast: all at once, as `post` takes plain sends. The ids of those that were
+-- not stored, for whatever reason: `take_send` finds it. Of anything else than such copies, all.
 CREATE FUNCTION post_copies(at float8, here int, sends sending[]) RETURNS text[]
 LANGUAGE plpgsql AS $$
 DECLARE
     left_over text[] := '{}';
-    slice sending[];
 BEGIN
+    IF NOT (SELECT bool_and(s.alone AND s.compare AND s.reason IS NULL AND s.answers IS NULL)
+            AND count(DISTINCT s.mailbox) = count(*) AND count(DISTINCT s.id) = count(*)
+            FROM unnest(sends) s) THEN
+        RETURN ARRAY(SELECT s.id FROM unnest(sends) s);
+    END IF;
     FOR n IN 1 .. cardinality(sends) BY 500 LOOP
-        slice := ARRAY(SELECT s FROM unnest(sends[n : n + 499]) s
-            WHERE s.compare AND s.reason IS NULL AND s.answers IS NULL);
         left_over := left_over || (
             SELECT post(at, here, array_agg(s.id), array_agg(s.mailbox), array_agg(s.sender),
                 array_agg(s.rank), array_agg(s.key), array_agg(s.thread), array_agg(s.chain),
                 array_agg(s.delay), array_agg(s.ttl), array_agg(s.retention), array_agg(s.history),
                 array_agg(s.history_max), array_agg(s.digest), array_agg(s.body),
                 array_agg(s.awaited))
-            FROM unnest(slice) s
-        ) || ARRAY(SELECT s.id FROM unnest(sends[n : n + 499]) s
-            WHERE NOT s.compare OR s.reason IS NOT NULL OR s.answers IS NOT NULL);
+            FROM unnest(sends[n : n + 499]) s);
     END LOOP;
     RETURN left_over;
 END $$;
