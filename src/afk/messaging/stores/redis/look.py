@@ -156,7 +156,8 @@ async def _by_index(look: Look, query: Query) -> AsyncIterator[Found]:
     if query.chain is not None:
         now, rows = await look("ids", 0, query.chain)
         root = Found(rows[0], now) if rows else None
-    async for found in walk(look, _index(query), _cursor(query)):
+    first = min(SLICE, query.limit or SLICE)
+    async for found in walk(look, _index(query), _cursor(query), first=first):
         if root is not None and root.place <= found.place:
             if root.id != found.id:
                 yield root
@@ -182,18 +183,26 @@ def _cursor(query: Query) -> int | str:
 
 
 async def walk(
-    look: Look, index: tuple[str, str], after: int | str = "", *, bodies: bool = True
+    look: Look,
+    index: tuple[str, str],
+    after: int | str = "",
+    *,
+    bodies: bool = True,
+    first: int = SLICE,
 ) -> AsyncIterator[Found]:
-    """All of an index, slice by slice; index: the sorted set and the field that it is sorted by."""
+    """All of an index, slice by slice; index: the sorted set and the field that it is sorted by.
+    first: how many may be enough."""
     name, cursor = index
+    size = first
     while True:
-        now, rows = await look("index", name, after, SLICE, int(bodies))
+        now, rows = await look("index", name, after, size, int(bodies))
         for values in rows:
             found = Found(values, now)
             after = found.number(cursor) or 0
             yield found
-        if len(rows) < SLICE:
+        if len(rows) < size:
             return
+        size = SLICE
 
 
 async def _as_delivered(
