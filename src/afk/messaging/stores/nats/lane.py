@@ -126,7 +126,7 @@ class Lane:
                 self._waiting.remove(call)
                 self._wake.set()
             elif not call.future.cancelled() and call.future.exception() is None:
-                self._undo(call.future.result())
+                self.undo(call.future.result())
             raise
 
     def check(self) -> None:
@@ -145,7 +145,7 @@ class Lane:
             self._watch = self._loop.call_later(self._patience, self._give_up)
         return call
 
-    def _undo(self, answers: list[Any]) -> None:
+    def undo(self, answers: list[Any]) -> None:
         """Give back what a claim took for nobody, before anything that is asked later."""
         for answer in answers:
             if isinstance(answer, Batch | Verdict) and answer.died:
@@ -258,7 +258,7 @@ class Lane:
         for call in flight.calls:
             own = list(islice(answers, len(call.ops)))
             if call.future.done():
-                self._undo(own)
+                self.undo(own)
             else:
                 call.land(own)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -109,11 +110,24 @@ class NATSA2ADeliveryStore:
                 raise UnknownAgentError(claim.mailbox)
             if not self._worthwhile(claim, now):
                 return here.batch(())
+        asked = asyncio.get_running_loop().time()
         [batch] = await here.link.lane.do(Take(replace(claim, hold=None, take=False)))
-        # An answer that waited for a connection may be old: what is another's by now is left out.
-        leased = tuple([each for each in batch.leased if here.ledger.held(each.token or "")])
-        here.keeper.claimed(claim, leased)
-        return here.batch(leased, batch.died)
+        if batch.leased and asyncio.get_running_loop().time() - asked > claim.lease / 2:
+            batch = await self._still_held(batch)
+        here.keeper.claimed(claim, batch.leased)
+        return here.batch(batch.leased, batch.died)
+
+    async def _still_held(self, batch: Batch) -> Batch:
+        """An answer that waited for a connection may be old: without what is another's by now."""
+        try:
+            await self._here.link.fresh()
+        except BaseException:
+            self._here.link.lane.undo([batch])
+            raise
+        held = self._here.ledger.held
+        return replace(
+            batch, leased=tuple([each for each in batch.leased if held(each.token or "")])
+        )
 
     def _worthwhile(self, claim: Claim, now: float) -> bool:
         """Whether, as far as this process knows, the claim would change anything."""
