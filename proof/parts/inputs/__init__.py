@@ -98,10 +98,10 @@ processor time. A fuzzer (atheris) that sees what of the package each input reac
 the decoder, for names and for `connect`.
 
 On each store, whatever `send` accepts, under any name, key, correlation and thread, must come back
-equal, and what it refuses must not be there. And records that cannot be read, put into the store
-below the library, must become dead letters (`undecodable`) with their bytes kept, while what
-waits behind them is delivered, and `peek` and `messages` go on working. A round is one input; the
-smallest that fails is shown.""",
+equal, from another store too that is given the bytes this one keeps, and what it refuses must not
+be there. And records that cannot be read, put into the store below the library, must become dead
+letters (`undecodable`) with their bytes kept, while what waits behind them is delivered, and `peek`
+and `messages` go on working. A round is one input; the smallest that fails is shown.""",
     trials=(
         Trial("records read", given(bodies, targets.read), 150, {"": 50_000}, 10_000, ONCE),
         Trial("messages made", given(_parts, targets.compose), 60, {"": 50_000}, 5_000, ONCE),

@@ -8,9 +8,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from afk.messaging import A2ADeliveryStore, AgentMailbox, InvalidMessageError, MessageBus
-from afk.messaging.records import decode, letter
-from afk.messaging.store import Send, Turn
+from afk.messaging import (
+    A2ADeliveryStore,
+    AgentMailbox,
+    AgentMessage,
+    InMemoryMessageBus,
+    InvalidMessageError,
+    MessageBus,
+)
+from afk.messaging.records import decode, letter, wire
+from afk.messaging.store import Query, Send, Turn
 from afk.messaging.testing import FakeClock
 
 from ...trial import Ground
@@ -60,19 +67,24 @@ class Desk:
             assert await box.receive(0) is None, "refused, but stored"
             return
         try:
-            message = await box.receive(PATIENCE)
-            assert message is not None, "accepted, but not delivered"
-            assert message.id == receipt.id, "another one was delivered"
-            assert same(message.content, content), "another content came back"
-            assert same(message.metadata, fields.get("metadata", {})), "other metadata came back"
-            assert message.correlation_id == fields.get("correlation_id")
-            assert message.thread_id == fields.get("thread_id", "")
+            _expect_it(await box.receive(PATIENCE), receipt.id, content, fields)
+            _expect_it(await self._carried_over(receipt.id, name), receipt.id, content, fields)
             if fields.get("idempotency_key"):
                 again = await box.send(name, content, **fields)
                 assert again.duplicate, "its key is not known"
                 assert again.id == receipt.id, "its key is another's"
         finally:
             await self.bus.unregister(name)  # so that keys and mail of examples do not mix
+
+    async def _carried_over(self, message_id: str, name: str) -> AgentMessage | None:
+        """What another store makes of the bytes that this one keeps."""
+        [row] = await self.store.browse(Query(ids=(message_id,)))
+        assert row.body is not None, "its bytes are gone"
+        send = Send(body=bytes(wire(row.body)), id=message_id, mailbox=name, sender=name)
+        async with InMemoryMessageBus(max_bytes=10**7) as other:
+            box = await other.register(name)
+            await other._core.store.put((Turn(sends=(send,)),))
+            return await box.receive(0)
 
     async def buried(self, some: list[bytes]) -> None:
         """Put these into the store below the library: the mailbox goes on behind them."""
@@ -102,6 +114,17 @@ class Desk:
         assert delivery is not None, "what is good is not delivered"
         assert delivery.message.id == last
         await delivery.ack()
+
+
+def _expect_it(
+    message: AgentMessage | None, message_id: str, content: Any, fields: dict[str, Any]
+) -> None:
+    assert message is not None, "accepted, but not delivered"
+    assert message.id == message_id, "another one was delivered"
+    assert same(message.content, content), "another content came back"
+    assert same(message.metadata, fields.get("metadata", {})), "other metadata came back"
+    assert message.correlation_id == fields.get("correlation_id")
+    assert message.thread_id == fields.get("thread_id", "")
 
 
 def readable(body: Any) -> bool:
