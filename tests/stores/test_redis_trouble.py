@@ -29,6 +29,7 @@ from afk.messaging import (
 from afk.messaging.store import Turn
 from afk.messaging.testing.servers import Server, find, free_port
 from afk.messaging.testing.steps import AT_ONCE, claimed, contents, serving, until
+from proof.proxy import HOST, Proxy
 
 
 @pytest.fixture
@@ -850,3 +851,32 @@ async def test_time_passes_for_who_waits_elsewhere(server: Server) -> None:
         async with asyncio.timeout(5):
             message = await waiting
         assert message is not None
+
+
+async def test_what_a_cancelled_claim_took_is_back_before_the_next_call(
+    redis_server: Server,
+) -> None:
+    """However late it turns out that it took something."""
+    namespace = space()
+    with Proxy(HOST, redis_server.port) as proxy:
+        url = redis_server.url.replace(f":{redis_server.port}", f":{proxy.port}")
+        here, there = f"{url}?namespace={namespace}", f"{redis_server.url}?namespace={namespace}"
+        async with connect(here) as bus, connect(there) as other:
+            bob = await bus.register("bob")
+            sent = await bob.send("bob", "hi")
+
+            async def taken() -> bool:
+                return await other.status(sent.id) == "leased"
+
+            proxy.freeze(to_server=False)
+            claiming = asyncio.create_task(bob.claim(5))
+            await until(taken, "the claim got there")
+            claiming.cancel()
+            again = asyncio.create_task(bob.claim(0))
+            await asyncio.sleep(0.05)
+            proxy.heal()
+            delivery = await again
+            assert claiming.cancelled()
+            assert delivery is not None
+            assert delivery.attempt == 1
+            await delivery.ack()

@@ -64,4 +64,14 @@ NATS = (
         ),
         ("check_a_discarded_message_is_still_known",),
     ),
+    Mutant(
+        "nats",
+        "what a claim took is handed out however late, whose it is by now",
+        "stores/nats/store.py",
+        (("if batch.leased and asyncio", "if batch.died and asyncio"),),
+        (
+            "tests/stores/test_nats_trouble.py::"
+            "test_a_claim_answered_late_does_not_hand_out_what_another_has_done",
+        ),
+    ),
 )

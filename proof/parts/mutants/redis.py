@@ -115,6 +115,16 @@ REDIS = (
     ),
     Mutant(
         "redis",
+        "what a cancelled claim took is given back after what was asked since",
+        "stores/redis/link.py",
+        ((" and not self._undoing:", ":"),),
+        (
+            "tests/stores/test_redis_trouble.py::"
+            "test_what_a_cancelled_claim_took_is_back_before_the_next_call",
+        ),
+    ),
+    Mutant(
+        "redis",
         "who waits relies on its hint alone",
         "listening.py",
         (("        remaining = self._poll\n", "        remaining = 86_400.0\n"),),
