@@ -1,7 +1,7 @@
 """One connection, through which all that this process asks goes in its order.
 
 What is asked while the server is at work leaves together when it has answered: many sends, acks
-and a claim are one call, one transaction. A lost connection is made anew. What was not sent waits
+and claims are one call, one transaction. A lost connection is made anew. What was not sent waits
 for that; what was under way, and is no mere look, has an unknown outcome.
 """
 
