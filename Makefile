@@ -29,8 +29,8 @@ test: .venv/.dev  ## everything that has to hold before a change is merged
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -n 2 --dist loadfile
 
-bench: .venv/.bench  ## measures the library next to its peers; needs redis-server, as the tests do
-	@$(BIN)/python -m benchmarks $(PART) $(if $(STORE),--store $(STORE)) $(if $(SIZE),--size $(SIZE)) \
+bench: .venv-bench/.bench  ## measures the library next to its peers; needs redis-server, as the tests do
+	@.venv-bench/bin/python -m benchmarks $(PART) $(if $(STORE),--store $(STORE)) $(if $(SIZE),--size $(SIZE)) \
 	    $(if $(WORKLOAD),--workload "$(WORKLOAD)") $(if $(PEERS),--peers "$(PEERS)") \
 	    $(if $(REPORT),--report $(REPORT)) $(if $(FRESH),--fresh)
 
@@ -38,14 +38,14 @@ proof: .venv/.dev  ## tries to break the promises, for long; PART=crash is one w
 	@$(BIN)/python -m proof $(PART)
 
 clean:
-	rm -rf .venv dist .*_cache .hypothesis
+	rm -rf .venv .venv-bench dist .*_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.created:
+.venv/.created .venv-bench/.created:
 	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	{ echo "'$(PYTHON)' is not Python 3.11 or newer with venv (Debian: apt install python3-venv). Try: make PYTHON=python3.11" >&2; exit 1; }
-	@echo "Setting up .venv (once)"
-	@$(PYTHON) -m venv .venv
+	@echo "Setting up $(@D) (once)"
+	@$(PYTHON) -m venv $(@D)
 	@touch $@
 
 .venv/.cli: pyproject.toml | .venv/.created
@@ -59,8 +59,8 @@ clean:
 	@$(BIN)/pip install --quiet --editable '.[cli]' --group dev
 	@touch .venv/.cli $@
 
-.venv/.bench: pyproject.toml | .venv/.created
-	@echo "Installing afk-messaging and what it is measured against into .venv"
-	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/pip install --quiet --editable '.[cli]' --group bench
+.venv-bench/.bench: pyproject.toml | .venv-bench/.created
+	@echo "Installing afk-messaging and what it is measured against into .venv-bench"
+	@.venv-bench/bin/pip install --quiet --upgrade 'pip>=25.1'
+	@.venv-bench/bin/pip install --quiet --editable '.[cli]' --group bench
 	@touch $@
