@@ -252,6 +252,11 @@ def too_late(told: Told) -> None:
     told.note("send", "unknown", call=9)
 
 
+def never_over(told: Told) -> None:
+    told.note("send", "invoke", call=9, mailbox="m", digest="d", deadline=1.0)
+    told.now += 3
+
+
 BROKEN: list[tuple[str, Rules, Story]] = [
     ("I1 lost", RULES, lost),
     ("I1 lost", RULES, left_waiting),
@@ -288,6 +293,7 @@ BROKEN: list[tuple[str, Rules, Story]] = [
     ("I11 final", RULES, redriven_though_done),
     ("I11 final", RULES, waited_for_after_its_end),
     ("I15 deadline", RULES, too_late),
+    ("I15 deadline", RULES, never_over),
 ]
 
 

@@ -94,16 +94,18 @@ def _after(history: Parts, asked: Event, end: Event, attempt: int) -> Iterator[s
 
 
 def calls_end_in_time(history: Parts, rules: Rules) -> Iterator[str]:
-    """I15: no call outlives its deadline by more than the slack."""
+    """I15: no call outlives its deadline by more than the slack, or never ends."""
+    over = max((event.at for event in history.of["drained", "ok"]), default=0.0)
     for events in history.of.values():
         for asked in events:
-            if asked.phase == "invoke" and asked.deadline is not None:
-                end = history.end(asked)
-                if end is None:
-                    continue
-                late = end.at - asked.at - asked.deadline - rules.slack
-                if late > 0 and not history.faulted(asked.process, asked.at, end.at):
-                    yield f"a {asked.kind} of {asked.process} ended {late:.2f} s late"
+            if asked.phase != "invoke" or asked.deadline is None:
+                continue
+            end = history.end(asked)
+            until = over if end is None else end.at
+            late = until - asked.at - asked.deadline - rules.slack
+            if late > 0 and not history.faulted(asked.process, asked.at, until):
+                how = "did not end" if end is None else "ended"
+                yield f"a {asked.kind} of {asked.process} {how}, {late:.2f} s late"
 
 
 def the_place_was_drained(history: Parts, rules: Rules) -> Iterator[str]:
