@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from ...lifecycle import keeping
 from ...records import fingerprint
 from .rows import Entry
@@ -11,12 +13,13 @@ from .timers import Timers
 class Books:
     """The messages in order of acceptance; those that ended, until nothing covers them.
 
-    dead: the dead letters, in the order they died.
+    dead: the dead letters, in the order they died. chains: the messages of each correlation id.
     """
 
     def __init__(self) -> None:
         self.rows: dict[str, Entry] = {}
         self.keys: dict[tuple[str, str, str | None], Entry] = {}
+        self.chains: dict[str, dict[str, Entry]] = {}
         self.dead: dict[str, Entry] = {}
         self.fading = Timers()
         self.trims = Timers()
@@ -27,6 +30,15 @@ class Books:
         self.rows[row.id] = row
         if row.key is not None:
             self.keys[row.mailbox, row.sender, row.key] = row
+        if row.chain is not None:
+            self.chains.setdefault(row.chain, {})[row.id] = row
+
+    def chain(self, name: str) -> list[Entry]:
+        """The messages of a correlation id, and the one that has it as its id, oldest first."""
+        found = dict(self.chains.get(name, {}))
+        if (root := self.rows.get(name)) is not None:
+            found[name] = root
+        return sorted(found.values(), key=attrgetter("place"))
 
     def end(self, row: Entry, now: float) -> None:
         """A message ended now; its state says how."""
@@ -96,3 +108,7 @@ class Books:
         self.rows.pop(row.id, None)
         if row.key is not None:
             self.keys.pop((row.mailbox, row.sender, row.key), None)
+        if row.chain is not None and (chain := self.chains.get(row.chain)) is not None:
+            chain.pop(row.id, None)
+            if not chain:
+                del self.chains[row.chain]

@@ -37,7 +37,7 @@ from ...store import (
 from .course import Course
 from .plan import Plan
 from .rows import Entry, Shelf
-from .views import mailbox_stats, select
+from .views import as_delivered, mailbox_stats, select
 
 
 class Ledger(Course):
@@ -222,10 +222,10 @@ class Ledger(Course):
     def browse(self, query: Query, now: float) -> list[Row]:
         """Rows as they are."""
         self.books.forget(now)
-        return select(self._in_order(query), query, now)
+        return select(self._in_order(query, now), query, now)
 
-    def _in_order(self, query: Query) -> Iterable[Entry]:
-        """Where to look: no more rows than it takes, oldest first."""
+    def _in_order(self, query: Query, now: float) -> Iterable[Entry]:
+        """Where to look, in the query's order: no more rows than it takes."""
         rows = self.books.rows
         if query.ids is not None:
             return [rows[i] for i in query.ids if i in rows]
@@ -233,8 +233,11 @@ class Ledger(Course):
             return self.books.dead.values()
         if query.order == "delivery" and query.mailbox is not None:
             shelf = self.shelves.get(query.mailbox)
-            return shelf.open.values() if shelf is not None else ()
-        return rows.values()
+            if shelf is None:
+                return ()
+            settled = not shelf.box.ordered and self.next_due() > now
+            return shelf.in_line() if settled else as_delivered(shelf.open.values(), now)
+        return rows.values() if query.chain is None else self.books.chain(query.chain)
 
     def amend(
         self,

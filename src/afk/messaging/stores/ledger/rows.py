@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterator
+from operator import itemgetter
 
 from ...lifecycle import DeadReason, State
 from ...records import Body
@@ -160,6 +162,16 @@ class Shelf:
             heapq.heappush(self._returned[row.rank], (row.place, row))
             row.ready = True
             self._ready += 1
+
+    def in_line(self) -> Iterator[Entry]:
+        """What is ready, in the order in which it would be taken."""
+        by_place = itemgetter(0)
+        for fresh, returned in zip(self._fresh, self._returned, strict=True):
+            before = None
+            for entry in heapq.merge(fresh, sorted(returned, key=by_place), key=by_place):
+                if _stands(entry) and entry[1] is not before:  # at an old place twice, perhaps
+                    before = entry[1]
+                    yield before
 
     def pop(self) -> Entry | None:
         """Take the first ready message; who has left the line is passed over."""

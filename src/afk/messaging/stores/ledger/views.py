@@ -11,12 +11,11 @@ from .rows import Entry
 
 
 def select(rows: Iterable[Entry], query: Query, now: float) -> list[Row]:
-    """The rows that the query asks for, in its order."""
-    found: Iterable[Entry] = (row for row in rows if _fits(row, query))
-    if query.order == "delivery":
-        found = _as_delivered([row for row in found if _state(row, now) == "pending"])
+    """What the query asks for of these rows, which are in its order."""
     shown: list[Row] = []
-    for row in found:
+    for row in rows:
+        if not _fits(row, query):
+            continue
         cursor = row.ended if query.order == "ended" else row.place
         if query.after is not None and cursor <= query.after:
             continue
@@ -28,12 +27,13 @@ def select(rows: Iterable[Entry], query: Query, now: float) -> list[Row]:
     return shown
 
 
-def _as_delivered(rows: list[Entry]) -> list[Entry]:
-    by_place = {row.place: row for row in rows}
+def as_delivered(rows: Iterable[Entry], now: float) -> list[Entry]:
+    """Those that wait, in the order in which they would be delivered."""
+    waiting = {row.place: row for row in rows if _state(row, now) == "pending"}
     order = delivery_order(
-        (row.rank, row.place, row.thread if row.threaded else "") for row in rows
+        (row.rank, row.place, row.thread if row.threaded else "") for row in waiting.values()
     )
-    return [by_place[place] for place in order]
+    return [waiting[place] for place in order]
 
 
 def _fits(row: Entry, query: Query) -> bool:
