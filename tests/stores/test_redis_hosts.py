@@ -4,12 +4,10 @@ means. A host is a network namespace, joined to the server's by a pair of virtua
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import itertools
 import json
 import logging
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,42 +21,16 @@ from afk.messaging import AgentMessage, Delivery, MessageBus, MessagingError, St
 from afk.messaging.testing.processes import Process, hear, say
 from afk.messaging.testing.servers import Server, find
 from afk.messaging.testing.steps import until
-
-NETWORK = ipaddress.ip_network("198.18.0.0/15")
-"""For measurements of networks (RFC 2544): nobody's addresses."""
+from proof.parts.network import hosts as hosts_of
 
 LEASE = 1.0
 CHILD = "from afk.messaging.testing.processes import main; main()"
-TABLE = "inet", "cut"
 
 
-def missing() -> str | None:
-    """What keeps these tests from running here."""
-    if not hasattr(os, "geteuid"):
-        return "network namespaces need Linux"
-    tools = [tool for tool in ("ip", "nft") if shutil.which(tool) is None]
-    if tools:
-        return f"{' and '.join(tools)} not found; to get it: apt-get install iproute2 nftables"
-    if os.geteuid() != 0:
-        return "network namespaces need root; run the tests as root, or with sudo"
-    return None
-
-
-def tell(*command: str) -> str:
-    """Run a command of the system, which must succeed; what it prints."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr or done.stdout}"
-    return done.stdout
-
-
-class Host:
+class Host(hosts_of.Host):
     """A host of its own, with one wire to the server."""
 
-    def __init__(self, letter: str, here: str, there: str) -> None:
-        self.name = f"afk-{os.getpid()}-{letter}"
-        self.wire = f"afk{os.getpid()}{letter}"
-        self.here, self.there = here, there
-        self.port = 0
+    port = 0
 
     def __repr__(self) -> str:
         return self.name
@@ -67,36 +39,9 @@ class Host:
         """The server, as it is reached from this host."""
         return f"redis://{self.there}:{self.port}{options}"
 
-    def set_up(self) -> None:
-        tell("ip", "netns", "add", self.name)
-        inner = f"{self.wire}i"
-        tell("ip", "link", "add", self.wire, "type", "veth", "peer", "name", inner)
-        tell("ip", "link", "set", inner, "netns", self.name)
-        tell("ip", "address", "add", f"{self.there}/30", "dev", self.wire)
-        tell("ip", "link", "set", self.wire, "up")
-        self.tell("ip", "address", "add", f"{self.here}/30", "dev", inner)
-        self.tell("ip", "link", "set", inner, "up")
-        self.tell("ip", "link", "set", "lo", "up")
-
-    def tear_down(self) -> None:
-        for command in (("link", "del", self.wire), ("netns", "del", self.name)):
-            with suppress(AssertionError):  # what was not made is not there
-                tell("ip", *command)
-
-    def tell(self, *command: str) -> str:
-        """Run a command on this host."""
-        return tell("ip", "netns", "exec", self.name, *command)
-
     def cut(self) -> None:
         """From now on every packet is lost, both ways, and nobody is told."""
-        self.tell("nft", "add", "table", *TABLE)
-        for hook in ("input", "output"):
-            chain = f"{{ type filter hook {hook} priority 0; policy drop; }}"
-            self.tell("nft", "add", "chain", *TABLE, hook, chain)
-
-    def mend(self) -> None:
-        """Packets flow again."""
-        self.tell("nft", "delete", "table", *TABLE)
+        self.drop(out="drop", back="drop")
 
     @asynccontextmanager
     async def run(self, work: Callable[..., Any], *args: Any, options: str = "") -> Any:
@@ -134,38 +79,19 @@ class Hosts:
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    if (why := missing()) is not None:
+    if why := hosts_of.lacks():
         if "CI" in os.environ:
             pytest.fail(why, pytrace=False)
         pytest.skip(why)
-    a, b = (
-        Host(letter, str(here), str(there))
-        for letter, (there, here) in zip("ab", free_pairs(), strict=False)
-    )
-    try:
-        a.set_up()
-        b.set_up()
-        folder = tmp_path_factory.mktemp("hosts")
-        with Server(find("redis"), folder, bind=("127.0.0.1", a.there, b.there)) as server:
-            a.port = b.port = server.port
-            yield Hosts(a, b, server)
-    finally:
-        a.tear_down()
-        b.tear_down()
-
-
-def free_pairs() -> Iterator[tuple[Any, Any]]:
-    """Pairs of addresses, each in a network that this machine has no route into."""
-    routes = tell("ip", "route", "show", "table", "all")
-    taken = []
-    for word in routes.split():
-        with suppress(ValueError):
-            taken.append(ipaddress.ip_network(word, strict=False))
-    for number, network in enumerate(NETWORK.subnets(new_prefix=30)):
-        ours = number >= os.getpid() % 20_000  # another run of these tests begins elsewhere
-        if ours and not any(network.overlaps(each) for each in taken if each.version == 4):
-            there, here = network.hosts()
-            yield there, here
+    folder = tmp_path_factory.mktemp("hosts")
+    (there, here), (beyond, far) = itertools.islice(hosts_of.free_pairs(), 2)
+    with (
+        Host(90, here, there) as a,
+        Host(91, far, beyond) as b,
+        Server(find("redis"), folder, bind=("127.0.0.1", there, beyond)) as server,
+    ):
+        a.port = b.port = server.port
+        yield Hosts(a, b, server)
 
 
 @asynccontextmanager
@@ -174,7 +100,7 @@ async def cut(host: Host) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        host.mend()
+        host.heal()
 
 
 async def heard(process: Process, kind: str) -> Any:

@@ -72,13 +72,13 @@ class Host:
                 chain = f"{' '.join(TABLE)} {hook}"
                 rules.append(f"add chain {chain} {{ type filter hook {hook} priority 0; }}")
                 rules.append(f'add rule {chain} {side} != "lo" {rule}')
-        self._tell("nft", "; ".join(rules))
+        self.tell("nft", "; ".join(rules))
 
     def heal(self) -> None:
         """Packets flow again."""
         if self._bad:
             self._bad = False
-            self._tell("nft", "delete", "table", *TABLE)
+            self.tell("nft", "delete", "table", *TABLE)
 
     def _set_up(self) -> None:
         inner = f"{self._wire}i"
@@ -87,17 +87,18 @@ class Host:
         tell("ip", "link", "set", inner, "netns", self.name)
         tell("ip", "address", "add", f"{self.there}/30", "dev", self._wire)
         tell("ip", "link", "set", self._wire, "up")
-        self._tell("ip", "address", "add", f"{self.here}/30", "dev", inner)
-        self._tell("ip", "link", "set", inner, "up")
-        self._tell("ip", "link", "set", "lo", "up")
+        self.tell("ip", "address", "add", f"{self.here}/30", "dev", inner)
+        self.tell("ip", "link", "set", inner, "up")
+        self.tell("ip", "link", "set", "lo", "up")
 
     def _tear_down(self) -> None:
         for command in (("link", "del", self._wire), ("netns", "del", self.name)):
             with suppress(RuntimeError):  # what was not made is not there
                 tell("ip", *command)
 
-    def _tell(self, *command: str) -> None:
-        tell("ip", "netns", "exec", self.name, *command)
+    def tell(self, *command: str) -> str:
+        """Run a command on this host."""
+        return tell("ip", "netns", "exec", self.name, *command)
 
 
 def tell(*command: str) -> str:
