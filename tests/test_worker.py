@@ -54,6 +54,20 @@ class Failing(InMemoryA2ADeliveryStore):
         return verdicts
 
 
+class Silent(InMemoryA2ADeliveryStore):
+    """A memory store that takes acks, and does not say so until it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_say_so = asyncio.Event()
+
+    async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+        verdicts = await super().put(turns)
+        if any(turn.token for turn in turns):
+            await self.may_say_so.wait()
+        return verdicts
+
+
 async def nothing(delivery: Delivery[AgentMessage]) -> None:
     """A handler that is done at once."""
 
@@ -63,6 +77,27 @@ async def settled(receipts: list[Receipt[AgentMessage]]) -> list[str]:
 
 
 # -- concurrency -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_what_comes_next_is_claimed_while_an_ack_is_under_way(limit: int) -> None:
+    """It leaves together with the ack; but not without end, where no ack is answered."""
+    begun = 0
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        nonlocal begun
+        begun += 1
+
+    store = Silent()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob")
+        sent = [await bob.send("bob", n) for n in range(5 * limit)]
+        async with serving(bob, handler, concurrency=limit):
+            await until(lambda: begun == 2 * limit, "twice as many have begun")
+            await asyncio.sleep(0.02)
+            assert begun == 2 * limit
+            store.may_say_so.set()
+            assert await settled(sent) == ["done"] * len(sent)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 50])

@@ -56,17 +56,20 @@ class Worker(Generic[M]):
         self._handler = handler
         self._work = work
         self._running: set[asyncio.Task[None]] = set()
+        self._handling = 0
+        self._free = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled; then let handlers finish for `grace` s and give back the rest."""
         failures = 0
         try:
             while True:
-                if len(self._running) >= self._work.concurrency:
-                    await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                if not (room := self._room()):
+                    self._free.clear()
+                    await self._free.wait()
                     continue
                 try:
-                    self._start(await self._claim())
+                    self._start(await self._claim(room))
                     failures = 0
                 except StoreError as error:
                     failures += 1
@@ -74,11 +77,18 @@ class Worker(Generic[M]):
         finally:
             await self._drain()
 
-    async def _claim(self) -> tuple[Leased, ...]:
+    def _room(self) -> int:
+        """How many handlers can start now. A handler that has ended makes room before its message
+        is settled, so that what is claimed next leaves together with that; not without end, if the
+        store does not answer."""
+        most = self._work.concurrency
+        return min(most - self._handling, 2 * most - len(self._running))
+
+    async def _claim(self, limit: int) -> tuple[Leased, ...]:
         work = self._work
         return await self._core.claim(
             self._mailbox,
-            limit=work.concurrency - len(self._running),
+            limit=limit,
             lease=work.lease,
             # One lease beyond the time-out, in which the failure is settled.
             hold=work.timeout + work.lease,
@@ -90,8 +100,13 @@ class Worker(Generic[M]):
             delivery = self._opened(leased, self._work.lease, self._work.retry)
             if delivery is not None:
                 task = asyncio.create_task(self._handle(delivery))
+                self._handling += 1
                 self._running.add(task)
-                task.add_done_callback(self._running.discard)
+                task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._free.set()
 
     async def _drain(self) -> None:
         try:
@@ -107,7 +122,11 @@ class Worker(Generic[M]):
         """One message from claim to settled; nothing a handler does ends the worker."""
         current.set(delivery)  # the task's own context
         try:
-            settle = await self._outcome(delivery)
+            try:
+                settle = await self._outcome(delivery)
+            finally:
+                self._handling -= 1
+                self._free.set()
             await self._settle(delivery, settle)
         except asyncio.CancelledError:
             delivery.give_back_later()
