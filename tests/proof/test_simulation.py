@@ -32,7 +32,7 @@ def test_a_store_that_takes_old_tokens_is_found_out(monkeypatch: pytest.MonkeyPa
         row = self.books.rows.get(parse_token(token)[0])
         return row if row is not None and row.state not in FINAL else None
 
-    monkeypatch.setattr(Ledger, "_held", any_token)
+    monkeypatch.setattr(Ledger, "held", any_token)
     assert any("fence" in sentence for seed in range(200) for sentence in tell(seed).wrong)
 
 

@@ -38,8 +38,8 @@ SHARED = (
         "worker.py",
         (
             (
-                "limit=work.concurrency - len(self._running),",
-                "limit=work.concurrency,",
+                "            limit=limit,\n",
+                "            limit=work.concurrency,\n",
             ),
         ),
         ("check_only_what_can_start_is_claimed",),
