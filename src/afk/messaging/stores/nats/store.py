@@ -131,8 +131,6 @@ class NATSA2ADeliveryStore:
 
     def _worthwhile(self, claim: Claim, now: float) -> bool:
         """Whether, as far as this process knows, the claim would change anything."""
-        if self._here.link.lane.busy:
-            return True  # it goes along with what was asked before it, and must not overtake that
         ledger = self._here.ledger
         shelf = ledger.shelves.get(claim.mailbox)
         if claim.limit and shelf is None:
