@@ -137,13 +137,15 @@ class Player:
         if answers:
             name = f"answer {name}"  # never used again: it is looked up by the request
         elif pick.random() < 0.1:
-            name = pick.choice([each for each in self.ids if "answer" not in each])
-        if name not in self.ids:
+            used = (each for each in self.ids if "answer" not in each)
+            name = pick.choice([each for each in used if each not in self.asked] or [name])
+        new = name not in self.ids
+        if new:
             self.ids.append(name)
         sender, mailbox = pick.choice(NAMES), pick.choice((*NAMES, *NAMES, "nobody"))
         thread, chain = pick.choice(("", "", "t", "u")), pick.choice((None, "c"))
         awaited = answers is not None or pick.random() < 0.3
-        if awaited and not answers:
+        if awaited and new and not answers:
             self.asked.append(name)
         message = AgentMessage(
             sender,
