@@ -43,11 +43,11 @@ ABOUT = {
     ),
     "curves": (
         "Cost as work grows",
-        "One message after the other is sent, claimed, acked and looked up by its receipt, with"
-        " ever more of one thing and everything else as it was: the medians of the four steps,"
-        " added up; CPU is that of all threads of the process. Each point is a process of its own"
-        " (with a server of its own) that is filled once; all points of a curve take turns. Flat"
-        " means at most 1.3 times the cost of the first point.",
+        "One message after the other is sent, claimed and acked, with ever more of one thing and"
+        " everything else as it was: the medians of the three steps, added up; CPU is that of all"
+        " threads of the process. Each point is a process of its own (with a server of its own)"
+        " that is filled once; all points of a curve take turns. Flat means at most 1.3 times the"
+        " cost of the first point.",
     ),
     "claim": (
         "The same with messages that cannot be had",

@@ -58,15 +58,10 @@ def _curve(grows: str, store: str, sizes: tuple[int, ...], turns: int) -> Curve:
             for size, process in processes.items():
                 answers[size].append(process.ask())
     points = [
-        Point(size, [_whole(each) for each in found], [each["cpu"] for each in found])
+        Point(size, [each["all"] for each in found], [each["cpu"] for each in found])
         for size, found in answers.items()
     ]
     return Curve(grows, store, points, flat=grows != "bytes")
-
-
-def _whole(answer: Answer) -> float:
-    """The look that follows too; where many are at work it is in the time of all."""
-    return answer["all"] + answer.get("look", 0.0)
 
 
 def _job(grows: str, store: str, size: int) -> Job:

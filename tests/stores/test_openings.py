@@ -15,7 +15,7 @@ from proof.proxy import HOST, Proxy
 
 CUTS = 40
 LONGEST = 12_000
-"""Bytes that a server says while a bus opens, about."""
+"""Bytes of answers after which a connection is cut, at most; most are cut much earlier."""
 
 
 @pytest.fixture(params=["redis_server", "postgres18", "nats_server"])

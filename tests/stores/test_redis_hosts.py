@@ -86,7 +86,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     folder = tmp_path_factory.mktemp("hosts")
     (there, here), (beyond, far) = itertools.islice(hosts_of.free_pairs(), 2)
     with (
-        Host(90, here, there) as a,
+        Host(90, here, there) as a,  # those of the proof are numbered from 0
         Host(91, far, beyond) as b,
         Server(find("redis"), folder, bind=("127.0.0.1", there, beyond)) as server,
     ):

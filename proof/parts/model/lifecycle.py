@@ -60,12 +60,8 @@ class Mail:
 
     id: str
     asked: Asked
-    box: str
-    rank: int
     place: int
-    thread: str
     due: float
-    ttl: float | None
     expires: float | None
     state: str
     attempt: int = 0
@@ -74,6 +70,18 @@ class Mail:
     lease_end: float = 0.0
     reason: str | None = None
     answer: str | None = None
+
+    @property
+    def box(self) -> str:
+        return self.asked.box
+
+    @property
+    def rank(self) -> int:
+        return PRIORITIES.index(self.asked.priority)
+
+    @property
+    def thread(self) -> str:
+        return self.asked.thread
 
     @property
     def open(self) -> bool:
@@ -116,12 +124,8 @@ class Model:
         mail = Mail(
             id_,
             asked,
-            asked.box,
-            PRIORITIES.index(asked.priority),
             self.next_place(),
-            asked.thread,
             due=self.now + asked.delay,
-            ttl=asked.ttl,
             expires=None if asked.ttl is None else self.now + asked.ttl,
             state=state,
         )

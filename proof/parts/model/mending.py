@@ -41,7 +41,7 @@ class Mending(Desk):
             mail.state, mail.reason, mail.attempt = "pending", None, 0
             mail.fence += 1  # whoever held it once cannot settle it any more
             mail.place = self.model.next_place()
-            mail.expires = None if mail.ttl is None else self.model.now + mail.ttl
+            mail.expires = None if mail.asked.ttl is None else self.model.now + mail.asked.ttl
 
     @rule(mail=SENT)
     def discard(self, mail: Mail) -> None:

@@ -156,8 +156,8 @@ async def _by_index(look: Look, query: Query) -> AsyncIterator[Found]:
     if query.chain is not None:
         now, rows = await look("ids", 0, query.chain)
         root = Found(rows[0], now) if rows else None
-    first = min(SLICE, query.limit or SLICE)
-    async for found in walk(look, _index(query), _cursor(query), first=first):
+    size = min(SLICE, query.limit or SLICE)
+    async for found in walk(look, _index(query), _cursor(query), size=size):
         if root is not None and root.place <= found.place:
             if root.id != found.id:
                 yield root
@@ -188,12 +188,11 @@ async def walk(
     after: int | str = "",
     *,
     bodies: bool = True,
-    first: int = SLICE,
+    size: int = SLICE,
 ) -> AsyncIterator[Found]:
     """All of an index, slice by slice; index: the sorted set and the field that it is sorted by.
-    first: how many may be enough."""
+    size: of the first slice, which may be enough."""
     name, cursor = index
-    size = first
     while True:
         now, rows = await look("index", name, after, size, int(bodies))
         for values in rows:

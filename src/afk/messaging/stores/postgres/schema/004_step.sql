@@ -1,8 +1,8 @@
 -- What most calls are, all at once and by sets: plain acks, plain sends, then claims.
 --
--- Plain is an ack without sends, and a send that is no answer, no copy and not yet dead. lost: tokens whose lease was lost. left_over: ids of sends that were not stored, for
--- whatever reason: `take_turns` finds it. boxes: of each claim; one of mosts = 0 only lets time
--- pass. backoffs: the delay after each attempt, at most, claim after claim, `steps` for each;
+-- Plain is an ack without sends, and a send that is no answer, no copy and not yet dead. lost:
+-- tokens whose lease was lost. left_over: ids of sends that were not stored, for whatever reason:
+-- `take_turns` finds it. boxes: of each claim; one of mosts = 0 only lets time pass. backoffs: the delay after each attempt, at most, claim after claim, `steps` for each;
 -- jitters: a random part of it. got: how many messages each claim got, of the lists that follow.
 CREATE FUNCTION step(at float8, here int,
     ack_ids text[], ack_fences bigint[],
