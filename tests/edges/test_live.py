@@ -88,7 +88,7 @@ async def test_top_follows_the_mail(url: str) -> None:
             await bus.mailbox("ada").send("bob", "hi")
         screen.until(r"bob +1 +0")
         assert "1 agents, 1 open" in screen.text
-        assert screen.interrupt() == 130
+        assert screen.interrupt() == -signal.SIGINT
 
 
 async def test_tail_follows_the_mail(url: str) -> None:
@@ -98,7 +98,7 @@ async def test_tail_follows_the_mail(url: str) -> None:
             screen.until(r"ada -> bob +one \\x1b\[31m")
             await bus.mailbox("ada").send("bob", "two")
         screen.until("two")
-        assert screen.interrupt() == 130
+        assert screen.interrupt() == -signal.SIGINT
 
 
 async def test_a_person_is_asked(url: str) -> None:

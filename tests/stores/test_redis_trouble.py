@@ -210,11 +210,12 @@ async def test_a_waiting_consumer_hears_again_after_a_restart(server: Server) ->
         mailbox = await bus.register("a")
         sender = await other.register("b")
         waiting = asyncio.create_task(mailbox.receive())
-        await until(lambda: bool(server.call("EXISTS", "afk:{afk}:ears:mail:a")), "it waits")
+        await until(lambda: "blocked_clients:1" in server.call("INFO", "clients"), "it waits")
+        await bus.agents()  # answered after the look it took when it began to listen
         server.kill()
         await asyncio.to_thread(server.start)
-        await asyncio.sleep(0)
-        await sender.send("a", "hello")
+        failures: list[StoreError] = []
+        await send_until_sent(sender, "a", "hello", "k", failures)
         async with asyncio.timeout(5):
             message = await waiting
         assert message is not None

@@ -32,6 +32,10 @@ def main(words: Sequence[str] | None = None) -> None:
         # The reader (`| head`) has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except KeyboardInterrupt:
+        # Python ends by the signal then, and not with a code: a shell's loop around it ends too.
+        sys.excepthook = lambda *_: None
+        raise
 
 
 if __name__ == "__main__":

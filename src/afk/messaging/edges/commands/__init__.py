@@ -28,7 +28,12 @@ def _version() -> str:
         return "unknown (not installed)"
 
 
-app = App(name="afk", help="Durable messages between agents.", version=_version)
+app = App(
+    name="afk",
+    help="Durable messages between agents.",
+    version=_version,
+    suppress_keyboard_interrupt=False,  # `main` sees to it
+)
 for group in (sending, receiving, reading, following, doctor, bench, migrate, demo):
     app.update(group.commands)
 for group in (dead, dev, naming):

@@ -15,7 +15,7 @@ from afk.messaging.edges.demo.folder import FolderError
 from afk.messaging.edges.demo.newsroom import DemoError, prepare, run_demo
 from afk.messaging.edges.demo.shelf import ShelfError
 
-from .place import BAD_INPUT, FAILED, INTERRUPTED, fail
+from .place import BAD_INPUT, FAILED, complain, fail
 
 commands = App(name="afk")
 
@@ -59,4 +59,5 @@ def demo(
     except (DemoError, MessagingError) as error:
         fail(error, FAILED, "demo")
     except KeyboardInterrupt:
-        fail("stopped; run it again to go on from here", INTERRUPTED, "demo")
+        complain("stopped; run it again to go on from here", "demo")
+        raise

@@ -1,4 +1,4 @@
-"""Where a command works, and how it ends: 0 done, 1 not, 2 bad input, 130 interrupted."""
+"""Where a command works, and how it ends: 0 done, 1 not, 2 bad input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from afk.messaging.connect import ENVIRONMENT
 
 from . import contexts
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT = 1, 2
 
 CONTEXT = "AFK_CONTEXT"
 
@@ -61,8 +61,6 @@ def on(place: Place, work: Callable[[MessageBus], Awaitable[int | None]]) -> Non
         if isinstance(error, BrokenPipeError):
             raise  # the reader of our output has gone
         fail(error, FAILED)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     if code:
         sys.exit(code)
 
@@ -90,8 +88,13 @@ def url_of(place: Place) -> str:
 
 
 def fail(what: object, code: int, command: str = "") -> NoReturn:
-    """End with one line on standard error, whatever it holds: it can quote a name or a server."""
+    """End with one line on standard error."""
+    complain(what, command)
+    sys.exit(code)
+
+
+def complain(what: object, command: str = "") -> None:
+    """One line on standard error, whatever it holds: it can quote a name or a server."""
     line = " ".join(str(what).split())
     said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     print(f"afk{' ' if command else ''}{command}: {said}", file=sys.stderr)
-    sys.exit(code)
