@@ -19,7 +19,7 @@ def pass_time(step: Step) -> None:
         else:
             step.line_up(row, step.now)
     for row in step.where("expires <= ?", step.now):
-        step.finish(row, DEAD, "expired")
+        step.line_up(row, step.now)
 
 
 def next_due(step: Step) -> float:
@@ -65,14 +65,13 @@ def _grant(
     last = attempt >= request.policy.max_attempts
     end = step.now + request.lease
     due = end if last else end + request.policy.delay(attempt, spread(request.chance, index))
-    if until is not None:  # past its ttl there is nothing to wait for
-        due = min(due, max(end, until))
+    expires = None if until is None else max(end, until)
     step.db.execute(
-        "UPDATE afk_delivery SET state = ?, line = NULL, expires = NULL, attempt = ?, fence = ?,"
+        "UPDATE afk_delivery SET state = ?, line = NULL, expires = ?, attempt = ?, fence = ?,"
         " last = ?, lease = ?, due = ?, leased = coalesce(leased, ?) WHERE seq = ?",
-        (LEASED, attempt, fence, last, end, due, step.now, seq),
+        (LEASED, expires, attempt, fence, last, end, due, step.now, seq),
     )
-    step.next_due = min(step.next_due, due)
+    step.next_due = min(step.next_due, due, expires or due)
     token = token_of(message_id, fence)
     if request.hold is not None:
         step.held.append((token, request.lease, request.hold))

@@ -256,9 +256,8 @@ class Step:
     def extend(self, row: Held, seconds: float) -> None:
         """Its lease now ends `seconds` from now; the delay that would follow it stays."""
         self.db.execute(
-            "UPDATE afk_delivery SET due = min(coalesce(due - lease, 0) + :end,"
-            " max(:end, coalesce(until, 9e99))), lease = :end, state = :leased,"
-            " line = NULL, expires = NULL WHERE seq = :seq",
+            "UPDATE afk_delivery SET due = coalesce(due - lease, 0) + :end, lease = :end,"
+            " state = :leased, line = NULL, expires = max(:end, until) WHERE seq = :seq",
             {"end": self.now + seconds, "leased": LEASED, "seq": row.seq},
         )
         self.next_due = min(self.next_due, self.now + seconds)

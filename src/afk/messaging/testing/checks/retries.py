@@ -42,6 +42,27 @@ async def check_retries_come_after_the_policys_delay(subject: Subject) -> None:
             await (await claimed(bob)).ack()
 
 
+async def check_a_shortened_lease_keeps_its_delay(subject: Subject) -> None:
+    """Cut short by `extend`, a lease is followed by the policy's delay all the same, though it
+    would have outlived the message's ttl; past its ttl, nobody waits for the delay."""
+    clock = FakeClock()
+    async with subject.bus(clock, retry=STEPS) as bus:
+        bob = await bus.register("bob")
+        receipt = await bob.send("bob", "work", ttl=20)
+        await (await claimed(bob, lease=500)).extend(1)
+        clock.advance(2)
+        assert await receipt.status() == "scheduled"
+        assert await bob.claim(timeout=0) is None
+        clock.advance(10)
+        again = await claimed(bob, lease=5)
+        assert again.attempt == 2
+        clock.advance(6)
+        assert await receipt.status() == "scheduled"
+        clock.advance(3)
+        assert await receipt.status() == "dead"
+        assert [letter.reason for letter in await bus.dead_letters("bob")] == ["expired"]
+
+
 async def check_a_nack_may_name_its_delay(subject: Subject) -> None:
     """`nack(delay=)` takes the place of the policy's delay; 0 is at once."""
     clock = FakeClock()

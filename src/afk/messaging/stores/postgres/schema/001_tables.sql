@@ -42,7 +42,7 @@ CREATE TABLE delivery (
     lease       float8,                    -- when the latest lease ends
     ttl         float8,
     until       float8,                    -- the end of its ttl
-    expires     float8,                    -- the same, while it waits
+    expires     float8,                    -- when that ends it: not before its lease is over
     accepted    float8 NOT NULL,
     leased      float8,                    -- first claimed
     settled     float8,

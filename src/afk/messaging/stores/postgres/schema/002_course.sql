@@ -209,8 +209,7 @@ BEGIN
         any_due := slice = 200 AND coalesce(over, back) IS NOT NULL;
     END LOOP;
     WHILE any_late LOOP
-        SELECT count(*), array_agg(seq) FILTER (WHERE free), bool_or(threaded)
-            INTO slice, over, in_order FROM (
+        SELECT count(*), array_agg(seq) FILTER (WHERE free) INTO slice, over FROM (
                 SELECT *, NOT threaded
                     OR pg_try_advisory_xact_lock(6383211, thread_lock(here, mailbox, thread)) AS free
                 FROM (SELECT seq, threaded, mailbox, thread FROM delivery
@@ -218,7 +217,7 @@ BEGIN
                         LIMIT 200 FOR UPDATE SKIP LOCKED) locked OFFSET 0) expired;
         IF over IS NOT NULL THEN
             SELECT f.* INTO died, ready
-                FROM finish(at, here, over, in_order, 4, 'expired', '', died, ready) f;
+                FROM line_up(at, here, over, at, died, ready) f;
         END IF;
         any_late := slice = 200 AND over IS NOT NULL;
     END LOOP;

@@ -30,9 +30,9 @@ RETURNS verdict LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 CREATE FUNCTION extend(at float8, here int, one bigint, seconds float8) RETURNS void LANGUAGE sql AS $$
-    UPDATE delivery SET lease = at + seconds, state = 2, line = NULL, expires = NULL,
-        due = least(coalesce(due - lease, 0) + at + seconds,
-                    greatest(at + seconds, coalesce(until, 'infinity')))
+    UPDATE delivery SET lease = at + seconds, state = 2, line = NULL,
+        due = coalesce(due - lease, 0) + at + seconds,
+        expires = CASE WHEN until IS NOT NULL THEN greatest(at + seconds, until) END
     WHERE space = here AND seq = one
 $$;
 

@@ -144,13 +144,14 @@ BEGIN
                     ORDER BY rank, seq LIMIT most FOR UPDATE SKIP LOCKED);
     IF cardinality(chosen) = 0 THEN RETURN; END IF;
     WITH taken AS (
-        UPDATE delivery d SET state = 2, line = NULL, expires = NULL, attempt = attempt + 1,
+        UPDATE delivery d SET state = 2, line = NULL, attempt = attempt + 1,
             fence = fence + 1, last = attempt + 1 >= attempts, lease = at + seconds,
             leased = coalesce(leased, at),
-            due = least(greatest(at + seconds, coalesce(until, 'infinity')), at + seconds + CASE
+            expires = CASE WHEN until IS NOT NULL THEN greatest(at + seconds, until) END,
+            due = at + seconds + CASE
                 WHEN attempt + 1 >= attempts THEN 0
                 ELSE backoffs[least(attempt + 1, cardinality(backoffs))] * CASE WHEN jitter
-                    THEN part(chance, array_position(chosen, seq) - 1) ELSE 1 END END)
+                    THEN part(chance, array_position(chosen, seq) - 1) ELSE 1 END END
         WHERE space = here AND seq = ANY(chosen)
         RETURNING array_position(chosen, seq) AS n, d.id, d.fence, d.attempt, d.redrives, d.body
     )

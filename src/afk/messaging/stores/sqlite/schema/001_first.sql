@@ -48,7 +48,7 @@ CREATE TABLE afk_delivery (
     answer      TEXT,                 -- the id of what answered it
     ttl         REAL,
     until       REAL,                 -- the end of its ttl
-    expires     REAL,                 -- the same, while it waits
+    expires     REAL,                 -- when that ends it: not before its lease is over
     accepted    REAL NOT NULL,
     leased      REAL,                 -- first claimed
     settled     REAL,
