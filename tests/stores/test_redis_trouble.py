@@ -205,13 +205,18 @@ async def test_a_server_that_stays_away_is_said_after_the_patience(
     assert time.monotonic() - began < 3, "closing waits for a server that is gone"
 
 
+async def it_waits(server: Server, bus: MessageBus) -> None:
+    """Wait until its only consumer waits, and is done with the look it takes when it begins to."""
+    await until(lambda: "blocked_clients:1" in server.call("INFO", "clients"), "it waits")
+    await bus.agents()
+
+
 async def test_a_waiting_consumer_hears_again_after_a_restart(server: Server) -> None:
     async with bus_at(server) as bus, bus_at(server) as other:
         mailbox = await bus.register("a")
         sender = await other.register("b")
         waiting = asyncio.create_task(mailbox.receive())
-        await until(lambda: "blocked_clients:1" in server.call("INFO", "clients"), "it waits")
-        await bus.agents()  # answered after the look it took when it began to listen
+        await it_waits(server, bus)
         server.kill()
         await asyncio.to_thread(server.start)
         failures: list[StoreError] = []
@@ -219,6 +224,25 @@ async def test_a_waiting_consumer_hears_again_after_a_restart(server: Server) ->
         async with asyncio.timeout(5):
             message = await waiting
         assert message is not None
+
+
+async def test_who_waits_does_not_wait_for_a_connection_that_is_forgotten(server: Server) -> None:
+    """Forgotten on its way just while it was being made: that takes no longer than a call may."""
+    with Proxy(HOST, server.port) as proxy:
+        here = f"redis://{HOST}:{proxy.port}?patience=0.5"
+        async with connect(here) as bus, bus_at(server) as other:
+            bob, sender = await bus.register("bob"), await other.register("ada")
+            waiting = asyncio.create_task(bob.receive())
+            await it_waits(server, bus)
+            proxy.reset()
+            proxy.freeze()
+            await until(lambda: proxy.connections == 2, "it connects anew")
+            proxy.forget()
+            proxy.heal()
+            assert await sender.send("bob", "hi")
+            async with asyncio.timeout(5):
+                message = await waiting
+            assert message is not None
 
 
 async def test_a_handler_keeps_its_message_over_a_restart(server: Server) -> None:

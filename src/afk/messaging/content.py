@@ -45,7 +45,7 @@ def encode_content(value: Any, where: str = "content") -> msgspec.Raw:
         text = _encode(value)
         deep = text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(value)
         if not deep and _decode(text) == value:
-            return msgspec.Raw(text)
+            return msgspec.Raw(bytes(memoryview(text)))  # without the slack of the encoder's buffer
     except (TypeError, ValueError, OverflowError, RecursionError):
         pass  # the walk below says where
     return msgspec.Raw(_encode(_walk(value, where, 0)))

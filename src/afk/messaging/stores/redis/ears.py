@@ -27,6 +27,7 @@ class Ears:
     """Waits on this process's wake-up list, and for the time when something is due.
 
     look: lets time pass, and has the news told. strayed: told which server has the list instead.
+    patience: seconds in which a connection must be made.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Ears:
         bells: Bells,
         look: Callable[[], None],
         strayed: Callable[[Address], None],
+        patience: float,
     ) -> None:
         self._strayed = strayed
+        self._patience = patience
         self._place = place
         self._key = list_key
         self._bells = bells
@@ -95,7 +98,7 @@ class Ears:
         failures = 0
         while True:
             try:
-                async with asyncio.timeout(SILENT_SECONDS):
+                async with asyncio.timeout(self._patience):
                     self._connection = await self._place.follow()
                 for topic in self._bells.topics():  # what was told meanwhile is lost
                     self._bells.ring(topic)

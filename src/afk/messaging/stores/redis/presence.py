@@ -66,7 +66,9 @@ class Presence:
         self._epoch = ""
         self.link = Link(self._place, self._greet, self._patience, self._heard)
         wakes = f"{self._prefix}wake:{self._me}"
-        self.ears = Ears(self._place, wakes, self.bells, self._start_look, self._switched)
+        self.ears = Ears(
+            self._place, wakes, self.bells, self._start_look, self._switched, self._patience
+        )
         self.keeper = Keeper("afk-redis keeper", self._renewer)
         await self.link.open()
         if self._place.watchers is not None:
