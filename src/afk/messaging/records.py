@@ -26,7 +26,7 @@ RESERVED = "afk."
 _EMPTY = Raw(b"{}")
 
 
-class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One message as it is stored and sent, in either view. Unknown fields are ignored.
 
     Times are seconds since the epoch. `seq` and `final` number the parts of a streamed

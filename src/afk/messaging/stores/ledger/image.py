@@ -17,7 +17,7 @@ from .rows import Entry, Shelf
 PAGE = 1 << 18
 """Bytes of rows that are encoded at once, roughly: other threads run in between."""
 
-_PLAIN = tuple(name for name in Entry.__slots__ if name not in ("answer", "body"))
+_PLAIN = tuple(sorted({*Entry.__struct_fields__} - {"answer", "body"}))
 _TIMERS = ("due", "expiry")
 _KEPT = ("fading", "trims")
 
@@ -94,14 +94,10 @@ def _answer(answer: Entry, ledger: Ledger) -> tuple[str, bytes | None]:
 
 
 def _restore(ledger: Ledger, values: list[Any], answered: list[Entry]) -> None:
-    row = Entry.__new__(Entry)
     body, answer, due, expiry, fading, trims, *plain = values
-    for name, value in zip(_PLAIN, plain, strict=True):
-        setattr(row, name, value)
-    row.body, row.answer = body, None
+    row = Entry(body=body, **dict(zip(_PLAIN, plain, strict=True)))
     if answer is not None:
-        row.answer = Entry.__new__(Entry)
-        row.answer.id, row.answer.body = answer
+        row.answer = Entry(*answer)
         answered.append(row)
     ledger.books.add(row)
     if row.state not in FINAL:

@@ -36,7 +36,7 @@ from ...store import (
 )
 from .course import Course
 from .plan import Plan
-from .rows import Entry, Shelf
+from .rows import Entry, Shelf, entry
 from .views import as_delivered, mailbox_stats, select
 
 
@@ -101,7 +101,7 @@ class Ledger(Course):
     def _store(self, kind: Literal["mail", "answer", "dead"], send: Send, now: float) -> None:
         """Accept a message, as the plan decided."""
         self.accepted += 1
-        row = Entry(send, self.accepted, now)
+        row = entry(send, self.accepted, now)
         self.books.add(row)
         if kind == "mail":
             self._admit(row, now)

@@ -7,87 +7,57 @@ from collections import deque
 from collections.abc import Iterator
 from operator import itemgetter
 
+from msgspec import Struct
+
 from ...lifecycle import DeadReason, State
 from ...records import Body
 from ...store import Box, Send
 
 
-class Entry:
-    """One delivery. `ready` stands in line; `blocked` stands behind its thread's head."""
+class Entry(Struct, eq=False, gc=False):
+    """One delivery. `ready` stands in line; `blocked` stands behind its thread's head.
 
-    __slots__ = (
-        "accepted_at",
-        "answer",
-        "attempt",
-        "awaited",
-        "backoff",
-        "blocked",
-        "body",
-        "chain",
-        "digest",
-        "due",
-        "ended",
-        "error",
-        "expires",
-        "fence",
-        "held_until",
-        "history",
-        "history_max",
-        "id",
-        "is_answer",
-        "key",
-        "last",
-        "lease_end",
-        "leased_at",
-        "mailbox",
-        "place",
-        "rank",
-        "ready",
-        "reason",
-        "redrives",
-        "retention",
-        "row_until",
-        "sender",
-        "settled_at",
-        "state",
-        "thread",
-        "threaded",
-        "ttl",
-    )
+    Outside the garbage collector's reach, which there may be a million of these to walk: nothing
+    that one of them holds leads back to it.
+    """
 
-    def __init__(self, send: Send, place: int, now: float) -> None:
-        self.id = send.id
-        self.body: Body | None = send.body
-        self.mailbox = send.mailbox
-        self.sender = send.sender
-        self.rank = send.rank
-        self.key = send.key
-        self.thread = send.thread
-        self.chain = send.chain
-        self.awaited = send.awaited
-        self.ttl = send.ttl
-        self.retention = send.retention
-        self.history = send.history
-        self.history_max = send.history_max
-        self.place = place
-        self.accepted_at = now
-        # Without a delay it is due whatever the clock says later: a clock may be set back.
-        self.due = now + send.delay if send.delay else 0.0
-        self.expires = None if send.ttl is None else now + send.ttl
-        self.state: State = "pending"
-        self.ready = False
-        self.blocked = False
-        self.threaded = False
-        self.is_answer = False
-        self.last = False
-        self.lease_end = self.held_until = self.backoff = self.row_until = 0.0
-        self.attempt = self.fence = self.redrives = self.ended = 0
-        self.leased_at: float | None = None
-        self.settled_at: float | None = None
-        self.reason: DeadReason | None = None
-        self.error = ""
-        self.digest: bytes | None = None
-        self.answer: Entry | None = None
+    id: str
+    body: Body | None
+    mailbox: str = ""
+    sender: str = ""
+    rank: int = 0
+    key: str | None = None
+    thread: str = ""
+    chain: str | None = None
+    awaited: bool = False
+    ttl: float | None = None
+    retention: float = 0.0
+    history: float = 0.0
+    history_max: int = 0
+    place: int = 0
+    accepted_at: float = 0.0
+    due: float = 0.0
+    expires: float | None = None
+    state: State = "pending"
+    ready: bool = False
+    blocked: bool = False
+    threaded: bool = False
+    is_answer: bool = False
+    last: bool = False
+    lease_end: float = 0.0
+    held_until: float = 0.0
+    backoff: float = 0.0
+    row_until: float = 0.0
+    attempt: int = 0
+    fence: int = 0
+    redrives: int = 0
+    ended: int = 0
+    leased_at: float | None = None
+    settled_at: float | None = None
+    reason: DeadReason | None = None
+    error: str = ""
+    digest: bytes | None = None
+    answer: Entry | None = None
 
     @property
     def asks(self) -> bool:
@@ -98,6 +68,30 @@ class Entry:
     def kept(self) -> bool:
         """Whether key, digest or result must outlive the body."""
         return self.key is not None or self.awaited or self.is_answer
+
+
+def entry(send: Send, place: int, now: float) -> Entry:
+    """What was sent, accepted now."""
+    return Entry(
+        send.id,
+        send.body,
+        send.mailbox,
+        send.sender,
+        send.rank,
+        send.key,
+        send.thread,
+        send.chain,
+        send.awaited,
+        send.ttl,
+        send.retention,
+        send.history,
+        send.history_max,
+        place,
+        now,
+        # Without a delay it is due whatever the clock says later: a clock may be set back.
+        now + send.delay if send.delay else 0.0,
+        None if send.ttl is None else now + send.ttl,
+    )
 
 
 class Shelf:
