@@ -857,6 +857,27 @@ async def test_lost_wake_up_lists_cost_time_alone(redis_server: Server) -> None:
             assert message.content == number
 
 
+async def test_half_a_scripts_writes_deliver_nothing_again(redis_server: Server) -> None:
+    """A server killed while it writes its file, and once more later, can have them."""
+    namespace = space()
+    ask = redis_server.call
+    async with bus_at(redis_server, namespace) as bus:
+        bob = await bus.register("bob")
+        done = await bob.send("bob", 1)
+        await (await claimed(bob)).ack()
+        held = await bob.send("bob", 2)
+        delivery = await claimed(bob)
+        for message_id in (done.id, held.id, "nothing"):
+            ask("RPUSH", f"afk:{{{namespace}}}:mail:bob:normal", message_id)
+            ask("ZADD", f"afk:{{{namespace}}}:open:bob", 1, message_id)
+        await bob.send("bob", 3)
+        assert [(await claimed(bob)).message.content, await bob.claim(0)] == [3, None]
+        await delivery.ack()
+        await bus.unregister("bob")
+        await bus.register("bob")
+        assert (await bus.stats())["bob"].scheduled == 0
+
+
 async def test_time_passes_for_who_waits_elsewhere(server: Server) -> None:
     """What is due is told to one who waits in another process, even after a restart."""
     async with bus_at(server) as bus, bus_at(server) as other:

@@ -70,6 +70,20 @@ def test_a_restart_keeps_the_port_and_the_data(server: Server, kill: bool) -> No
     assert server.pid != pid
 
 
+@pytest.mark.parametrize("cut", [3, 20, 45])
+def test_a_transaction_is_whole_or_gone_after_crashes(kind: Kind, tmp_path: Path, cut: int) -> None:
+    with Server(find(kind), tmp_path, appendfsync="always") as server:
+        server.call("SET", "before", 1)
+        server.call("EVAL", "redis.call('SET', 'a', 1) redis.call('SET', 'b', 1)", 0)
+        server.kill()
+        [file] = tmp_path.glob("appendonlydir/*.incr.aof")
+        os.truncate(file, file.stat().st_size - cut)
+        server.start()
+        server.call("EVAL", "redis.call('SET', 'c', 1) redis.call('SET', 'd', 1)", 0)
+        server.restart(kill=True)
+        assert sorted(server.call("KEYS", "*")) == ["before", "c", "d"]
+
+
 def test_a_paused_server_is_silent_until_it_is_resumed(server: Server) -> None:
     server.pause()
     with pytest.raises(TimeoutError):

@@ -54,11 +54,27 @@ class Server(Daemon):
         return fields(self.call("INFO"))
 
     def _launch(self, log: BinaryIO) -> subprocess.Popen[bytes]:
+        self._repair(log)
         config = self.folder / "server.conf"
         if self._configured != self.port:  # later it is the server's: it may have rewritten it
             config.write_text(self._config())
             self._configured = self.port
         return launch([self.binary, config, *self._flags], log)
+
+    def _repair(self, log: BinaryIO) -> None:
+        """Cut off a transaction that a crash left half written. The server itself cuts off less of
+        it, and half of it would take effect when it is started once more (docs/stores/redis.md)."""
+        manifest = self.folder / "appendonlydir" / "appendonly.aof.manifest"
+        if manifest.exists():
+            checker = self.binary.name.replace("-server", "-check-aof")  # the same program
+            subprocess.run(  # noqa: S603 - the caller's own program
+                [checker, "--fix", manifest],
+                executable=self.binary,
+                input=b"y\n",
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
 
     def _config(self) -> str:
         settings = _DEFAULTS | {"port": self.port, "dir": str(self.folder.resolve())}

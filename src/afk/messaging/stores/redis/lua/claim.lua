@@ -30,8 +30,8 @@ end
 local taken = {}
 
 local function grant(id)
-  local v = call('HMGET', P .. 'msg:' .. id, 'body', 'redrives', 'leased', 'attempt', 'fence', 'ends', 'place')
-  if not v[7] then return end
+  local v = call('HMGET', P .. 'msg:' .. id, 'body', 'redrives', 'leased', 'attempt', 'fence', 'ends', 'state')
+  if v[7] ~= 'pending' then return end -- half of a script's writes can be there after two crashes
   local r = { id = id, mailbox = name, ends = tonumber(v[6]) }
   local attempt, fence = (tonumber(v[4]) or 0) + 1, (tonumber(v[5]) or 0) + 1
   local last = attempt >= tonumber(ARGV[7])

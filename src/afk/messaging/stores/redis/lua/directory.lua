@@ -28,13 +28,18 @@ local function unbind(name, after)
   elseif call('SISMEMBER', P .. 'agents', name) == 1 then
     return -1 -- registered anew meanwhile
   end
-  local open = call('ZRANGEBYSCORE', P .. 'open:' .. name, '(' .. after, '+inf', 'LIMIT', 0, SLICE)
-  for _, id in ipairs(open) do
-    local r = load(id)
-    after = r.place
-    if waits(r) then finish(r, 'dead', 'unregistered', r.error) end
+  local all = P .. 'open:' .. name
+  local open = call('ZRANGEBYSCORE', all, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, SLICE)
+  for i = 1, #open, 2 do
+    local r = load(open[i])
+    after = open[i + 1]
+    if not r or final(r) then -- half of a script's writes, after two crashes
+      call('ZREM', all, open[i])
+    elseif waits(r) then
+      finish(r, 'dead', 'unregistered', r.error)
+    end
   end
-  return #open == SLICE and after or -1
+  return #open == 2 * SLICE and tonumber(after) or -1
 end
 
 local function agents(version)

@@ -141,6 +141,7 @@ local function store(s)
     r.keep = s.history .. ' ' .. s.retention .. ' ' .. s.most
   end
   if s.kind == 'mail' then admit(r) end
+  if s.key then call('SET', s.name, s.id) end -- before the row: without one it leads to nothing
   local fields = {
     'body', s.body, 'mailbox', s.mailbox, 'sender', s.sender, 'place', place, 'state', r.state,
     'accepted', now, 'digest', s.digest, 'keep', r.keep,
@@ -170,7 +171,6 @@ local function store(s)
     ended_as(r, r.state, s.dead and s.dead[1], request, fields)
   end
   call('ZADD', P .. 'accepted', place, s.id)
-  if s.key then call('SET', s.name, s.id) end
   if s.chain then call('ZADD', P .. 'chain:' .. s.chain, place, s.id) end
   if request then -- it must be found for as long as its result is kept, as a dead letter whole
     local till, gone = now + s.retention, call('HGET', P .. 'msg:' .. request.id, 'gone')
