@@ -184,9 +184,9 @@ WHY: dict[str, dict[str, str]] = {
     "growth": {},
     "churn": {},
     "memory": {
-        "memory: a pending": "A pending message: about 290 bytes are its content (200 of them text),"
-        " 310 the store's entry with its 37 fields, 180 the record, 80 its id, 60 its place in the"
-        " line, the rest times, dictionaries and Python's own upkeep.",
+        "memory: a pending": "A pending message: about 290 bytes are its content (200 of them"
+        " text), 310 the store's entry with its 37 fields, 180 the record, 80 its id,"
+        " 60 its place in the line, the rest times, dictionaries and Python's own upkeep.",
     },
     "start": {
         "afk.messaging": "Import: more than half of it is `asyncio`, without which nothing works"

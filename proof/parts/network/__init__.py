@@ -49,8 +49,8 @@ wrong answer, an answer without the message that was to leave with it, a call th
 second after its deadline, a sender or consumer that is not at work again 10 s after the network is.
 What happens to a server in a partition of a cluster is not shown here.
 
-Redis checks its file before each start, as its page in `docs/stores` asks for. Without that, three of
-some 750 crashes under traffic left half of a script's writes in it, which took effect after the
+Redis checks its file before each start, as its page in `docs/stores` asks for. Without that, three
+of some 750 crashes under traffic left half of a script's writes in it, which took effect after the
 next crash: `stats` counted a message too many from then on, and one message was delivered again
 after its end. The second cannot happen any more, the first can.""",
     trials=(
