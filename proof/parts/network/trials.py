@@ -36,6 +36,10 @@ class Size:
     stuck: float
 
 
+LIGHT = {"redis": 1.0, "nats": 0.5, "postgres": 0.3}
+"""How much of it a machine carries with ease, next to Redis: a message costs the others more
+processor time, and where that runs out everything is late, whatever the network does."""
+
 LARGE = Size(teams=16, servers=6, lasting=faults.long, stuck=10.0)
 SMALL = Size(teams=4, servers=1, lasting=faults.brief, stuck=30.0)
 """For a machine that may have other things to do."""
@@ -59,7 +63,7 @@ def behind_a_proxy(*kinds: ProxyFault, size: Size = LARGE, careless: bool = Fals
                 place = Place(ground.url, far, size.stuck, *_space(ground, number, seed))
                 return await _endure(place, share, chance, fault, careless)
 
-        return await _all(one, rounds, seed, size.teams)
+        return await _all(one, rounds, seed, _light(size.teams, ground))
 
     return run
 
@@ -72,7 +76,7 @@ def with_restarts(*kills: bool, size: Size = LARGE) -> Run:
             with another(ground.store) as own:
                 return await _restarted(own, kills, share, chance, size.stuck)
 
-        return await _all(one, rounds, seed, size.servers)
+        return await _all(one, rounds, seed, _light(size.servers, ground))
 
     return run
 
@@ -127,7 +131,7 @@ def on_hosts(*kinds: Callable[[Host, float], Fault], size: Size = LARGE) -> Run:
                     place = Place(near, far, size.stuck, *_space(ground, number, seed), host.name)
                     return await _endure(place, share, chance, fault)
 
-            return await _all(one, rounds, seed, size.teams)
+            return await _all(one, rounds, seed, _light(size.teams, ground))
 
     return run
 
@@ -156,6 +160,10 @@ def _server(ground: Ground, seed: int) -> Iterator[Daemons]:
 
 
 # -- what they have in common ------------------------------------------------------------
+
+
+def _light(number: int, ground: Ground) -> int:
+    return number if number <= SMALL.teams else round(number * LIGHT[ground.store])
 
 
 def _space(ground: Ground, number: int, seed: int) -> tuple[Path, str]:
