@@ -98,7 +98,9 @@ class Receivers:
             self._watch.worked("serve")
             return answer
 
-        await mailbox.serve(witness.handler(handle), concurrency=2, lease=LEASE, retry=RETRY)
+        await mailbox.serve(
+            witness.handler(handle, lease=LEASE), concurrency=2, lease=LEASE, retry=RETRY
+        )
 
     def _may_send(self, recipient: str, content: Any) -> None:
         """Note what leaves with an ack, of which its sender hears nothing."""
