@@ -211,7 +211,8 @@ async def shown(store: A2ADeliveryStore) -> Any:
         *(Query(mailbox=name, order="delivery") for name in NAMES),
     ]
     rows = [[plain(row) for row in await store.browse(query)] for query in queries]
-    for same in (rows[0], rows[3]):  # of one turn, in any order; in a mailbox it is seen below
+    # Of one turn, in any order; in a mailbox it is seen below.
+    for same in (rows[0], rows[2], rows[3]):
         same.sort(key=lambda row: (row.accepted_at, row.id))
     rows[1].sort(key=lambda row: (row.settled_at or 0.0, row.id))  # at one time, in any order
     counts = {

@@ -213,13 +213,11 @@ class _Renewer:
 
     async def renew(self, due: list[tuple[str, float]]) -> list[str]:
         """The tokens that are not held any more."""
-        tokens = {parse_token(token)[0]: token for token, _ in due}
-        ids = list(tokens)
-        fences = [parse_token(token)[1] for token, _ in due]
+        ids, fences = zip(*(parse_token(token) for token, _ in due), strict=True)
         [[lost]] = await self._lane.ask(
             "renew", ids, fences, [seconds for _, seconds in due], repeatable=True
         )
-        return [tokens[message_id] for message_id in lost]
+        return [due[place - 1][0] for place in lost]
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -25,13 +25,11 @@ class Renewal:
     async def renew(self, due: list[tuple[str, float]]) -> list[str]:
         """The tokens that are not held any more."""
         args: list[Any] = []
-        tokens = {}
         for token, seconds in due:
             message_id, fence = parse_token(token)
-            tokens[message_id] = token
             args += (message_id, fence, ms(seconds))
         _, _, lost = await self._link.ask(self._call("renew", *args), repeatable=True)
-        return [tokens[message_id.decode()] for message_id in lost]
+        return [due[place][0] for place in lost]
 
     async def close(self) -> None:
         """Let go of the connection."""

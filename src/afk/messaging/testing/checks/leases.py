@@ -112,6 +112,27 @@ async def check_extend_moves_the_end_of_a_lease(subject: Subject) -> None:
             await delivery.extend(10)
 
 
+async def check_a_lost_lease_does_not_cost_another(subject: Subject) -> None:
+    """Who lost a lease and who has the message now can ack in one moment: the second one's holds,
+    and so do those of other messages."""
+    clock = FakeClock()
+    async with subject.bus(clock, retry=AT_ONCE) as bus:
+        bob = await bus.register("bob")
+        for late in (0, 1):
+            for content in ("lost", "other"):
+                await bob.send("bob", content)
+            lost = await claimed(bob, lease=1)
+            other = await claimed(bob, lease=60)
+            clock.advance(2)
+            again = await claimed(bob, lease=60)
+            assert again.message == lost.message
+            calls = [other.ack(), again.ack()]
+            calls.insert(late * 2, lost.ack())
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert isinstance(results.pop(late * 2), LeaseLostError)
+            assert results == [None, None]
+
+
 async def check_a_bare_claim_is_not_renewed(subject: Subject) -> None:
     """A claimed message whose consumer does nothing about it comes again when its lease ends,
     also to a consumer that is already waiting."""

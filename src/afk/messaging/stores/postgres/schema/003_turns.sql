@@ -29,6 +29,12 @@ RETURNS verdict LANGUAGE sql IMMUTABLE AS $$
     SELECT kind, box, message, bound, body, NULL::text[], NULL::int[], '{}'::text[], '{}'::text[]
 $$;
 
+-- Tokens, as the library writes them.
+CREATE FUNCTION joined(ids text[], fences bigint[]) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT array_agg(t.id || '.' || t.fence ORDER BY t.n)
+        FROM unnest(ids, fences) WITH ORDINALITY AS t(id, fence, n)
+$$;
+
 CREATE FUNCTION extend(at float8, here int, one bigint, seconds float8) RETURNS void LANGUAGE sql AS $$
     UPDATE delivery SET lease = at + seconds, state = 2, line = NULL,
         due = coalesce(due - lease, 0) + at + seconds,

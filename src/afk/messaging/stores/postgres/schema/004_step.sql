@@ -59,13 +59,14 @@ END $$;
 CREATE FUNCTION ack(at float8, here int, ids text[], fences bigint[],
     OUT lost int[], INOUT died text[], INOUT ready text[]) LANGUAGE plpgsql AS $$
 DECLARE
+    tokens text[] := joined(ids, fences);  -- a message can be there twice, once with a lost lease
     chosen bigint[];
     places int[];
     threaded boolean;
 BEGIN
     SELECT array_agg(h.seq), array_agg(h.n), bool_or(h.threaded) INTO chosen, places, threaded FROM (
-        SELECT seq, array_position(ids, id) AS n, d.threaded FROM delivery d
-        WHERE space = here AND id = ANY(ids) AND fence = fences[array_position(ids, id)] AND state < 3
+        SELECT seq, array_position(tokens, id || '.' || fence) AS n, d.threaded FROM delivery d
+        WHERE space = here AND id = ANY(ids) AND id || '.' || fence = ANY(tokens) AND state < 3
         FOR UPDATE) h;
     IF cardinality(chosen) IS DISTINCT FROM cardinality(ids) THEN
         lost := ARRAY(SELECT n FROM generate_series(1, cardinality(ids)) n

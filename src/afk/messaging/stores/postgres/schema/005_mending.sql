@@ -127,23 +127,25 @@ BEGIN
     RETURN true;
 END $$;
 
--- Extend held leases; the ids of those that are not held any more. What somebody's transaction is
+-- Extend held leases; the places of those that are not held any more. What somebody's transaction is
 -- settling or answering is passed over: the others cannot wait for that.
 CREATE FUNCTION renew(at float8, here int, ids text[], fences bigint[], seconds float8[])
-RETURNS text[] LANGUAGE plpgsql SET search_path FROM CURRENT
+RETURNS int[] LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
+    tokens text[] := joined(ids, fences);
     held record;
 BEGIN
     at := clock(at);
-    FOR held IN SELECT seq, lease, renew.seconds[array_position(ids, id)] AS seconds FROM delivery d
-            WHERE space = here AND id = ANY(ids) AND fence = fences[array_position(ids, id)]
+    FOR held IN SELECT seq, lease,
+                renew.seconds[array_position(tokens, id || '.' || fence)] AS seconds FROM delivery d
+            WHERE space = here AND id = ANY(ids) AND id || '.' || fence = ANY(tokens)
                 AND state = 2 FOR UPDATE SKIP LOCKED LOOP
         IF held.lease < at + held.seconds THEN  -- else its holder has extended it further
             PERFORM extend(at, here, held.seq, held.seconds);
         END IF;
     END LOOP;
-    RETURN ARRAY(SELECT r.id FROM unnest(ids, fences) AS r(id, fence) WHERE NOT EXISTS (
+    RETURN ARRAY(SELECT r.n FROM unnest(ids, fences) WITH ORDINALITY AS r(id, fence, n) WHERE NOT EXISTS (
         SELECT FROM delivery d WHERE d.space = here AND d.id = r.id AND d.fence = r.fence
             AND d.state = 2));
 END $$;

@@ -1,7 +1,7 @@
 -- Renews held leases, if they are still held.
 --
 -- ARGV[4..] id, fence, ms; and so on
--- Answers   {died, topics, the ids of those that are not held any more}
+-- Answers   {died, topics, which of them, from 0, are not held any more}
 
 go_on_when_full()
 local lost = {}
@@ -9,7 +9,7 @@ for i = 4, #ARGV, 3 do
   local r = load(ARGV[i])
   local till = now + tonumber(ARGV[i + 2])
   if not r or r.fence ~= tonumber(ARGV[i + 1]) or r.state ~= 'leased' then
-    lost[#lost + 1] = ARGV[i]
+    lost[#lost + 1] = (i - 4) / 3
   elseif r.lease < till then -- else its holder has extended it further
     lease(r, till)
   end
