@@ -26,7 +26,7 @@ POSTGRES = (
         "postgres",
         "an ack asks for no token",
         "stores/postgres/schema/004_step.sql",
-        ((" AND fence = fences[array_position(ids, id)] AND state < 3\n", " AND state < 3\n"),),
+        ((" AND id || '.' || fence = ANY(tokens) AND state < 3\n", " AND state < 3\n"),),
         ("check_a_stale_settle_changes_nothing", "check_a_frozen_holder_is_fenced"),
     ),
     Mutant(
@@ -40,7 +40,7 @@ POSTGRES = (
         "postgres",
         "attempts are not counted as they begin",
         "stores/postgres/schema/004_step.sql",
-        (("expires = NULL, attempt = attempt + 1,\n", "expires = NULL,\n"),),
+        (("line = NULL, attempt = attempt + 1,\n", "line = NULL,\n"),),
         ("check_the_claimers_policy_decides", "check_past_the_last_attempt_is_a_dead_letter"),
     ),
     Mutant(
@@ -89,8 +89,8 @@ POSTGRES = (
         "stores/postgres/schema/004_step.sql",
         (
             (
-                "THEN part(chance, array_position(chosen, seq) - 1) ELSE 1 END END)",
-                "THEN 1 ELSE 1 END END)",
+                "THEN part(chance, array_position(chosen, seq) - 1) ELSE 1 END END\n",
+                "THEN 1 ELSE 1 END END\n",
             ),
         ),
         ("check_retries_spread",),

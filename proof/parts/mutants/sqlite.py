@@ -86,7 +86,7 @@ SQLITE = (
         "sqlite",
         "attempts are not counted as they begin",
         "stores/sqlite/claim.py",
-        (("(LEASED, attempt, fence, last, end", "(LEASED, attempt - 1, fence, last, end"),),
+        (("expires, attempt, fence, last, end", "expires, attempt - 1, fence, last, end"),),
         ("check_a_lease_is_the_claimers_own", "check_a_handler_that_kills_its_process_ends"),
     ),
     Mutant(
