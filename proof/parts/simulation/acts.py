@@ -144,7 +144,6 @@ class Acts:
         """Dead letters of an agent, one by one."""
         with suppress(MessagingError):
             for letter in await host.bus.dead_letters(self._story.some_agent(), limit=3):
-                self._story.notes.note("redrive", id=letter.id)  # it may come again from now on
                 await host.bus.redrive(letter.id)
 
     async def read(self, host: Host) -> None:

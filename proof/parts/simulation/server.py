@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Literal, TypeVar
 
@@ -20,13 +20,15 @@ Verb = Literal["cancel", "redrive", "discard"]
 class Server:
     """A memory store that is asked by processes, and outlives them.
 
+    redriven: is told the id of each message that is, by a user or as a handler asks anew.
     wrong: a sentence for each thing that must not be.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redriven: Callable[[str], None]) -> None:
         self.store = InMemoryA2ADeliveryStore(clock=simulated_time)
         self.wrong: list[str] = []
         self.looks = 0
+        self._redriven = redriven
         self.done: set[str] = set()
         """Tokens of the turns that ended as done."""
         self._accepted: set[str] = set()
@@ -96,6 +98,9 @@ class Server:
         changed = self.ask(self.store.amend(verb, ids, agent))
         if verb == "cancel" and changed == len(ids):
             self._cancelled |= set(ids)
+        if verb == "redrive" and changed:
+            for name in ids:
+                self._redriven(name)
         return changed
 
     def claimed(self, name: str) -> bool:

@@ -109,7 +109,7 @@ class Story:
         """From the beginning to the end."""
         self.loop = cast("SimulatedLoop", asyncio.get_running_loop())
         self.notes = Notes("story", self.events)
-        self.server = Server()
+        self.server = Server(lambda name: self.notes.note("redrive", id=name))
         self.wrong = self.server.wrong
         self._all: list[Host] = []
         self.slots = [Slot(self, number) for number in range(2)]
