@@ -149,7 +149,8 @@ class Core:
     async def put(self, turn: Turn, sent: Sent | None = None) -> Verdict:
         """One turn, after what was to be settled later; a refusal is raised as its error."""
         verdict = await self.try_put(turn, sent)
-        await self.insist(verdict, sent.deadline if sent else None)
+        if verdict.refusal is not None:
+            await self.insist(verdict, sent.deadline if sent else None)
         return verdict
 
     async def put_within(self, connection: Any, turn: Turn, sent: Sent) -> Verdict:
@@ -205,7 +206,11 @@ class Core:
 
     async def _put_now(self, turn: Turn) -> Verdict:
         await self.enter()
-        return (await self._put(turn))[0]
+        if self._later:
+            return (await self._put(turn))[0]
+        (verdict,) = await self.store.put((turn,))
+        self._failures = 0
+        return verdict
 
     async def _put(self, *turns: Turn) -> tuple[Verdict, ...]:
         """These, after what was to be settled later; what fails of that is tried again."""

@@ -38,11 +38,11 @@ class Bells:
             return
         if not topic.startswith(MAIL):
             for bell in bells:
-                bell.rung.set()
+                bell.ring()
             return
         for bell in bells:
-            if not bell.rung.is_set():
-                bell.rung.set()
+            if not bell.rung:
+                bell.ring()
                 bells.move_to_end(bell)
                 return
 
@@ -56,27 +56,41 @@ class Bells:
 
 
 class _Bell:
-    __slots__ = ("_bells", "rung", "topic")
+    """For one task to wait on."""
+
+    __slots__ = ("_bells", "_waiter", "rung", "topic")
 
     def __init__(self, bells: Bells, topic: str) -> None:
         self._bells = bells
+        self._waiter: asyncio.Future[None] | None = None
         self.topic = topic
-        self.rung = asyncio.Event()
+        self.rung = False
 
     async def wait(self, timeout: float) -> bool:
-        try:
-            async with asyncio.timeout(timeout):
-                await self.rung.wait()
-        except TimeoutError:
-            return False
-        self.rung.clear()
-        return True
+        if not self.rung:
+            loop = asyncio.get_running_loop()
+            self._waiter = waiter = loop.create_future()
+            alarm = loop.call_later(timeout, _wake, waiter)  # a fraction of what a Timeout takes
+            try:
+                await waiter
+            finally:
+                alarm.cancel()
+                self._waiter = None
+        rung, self.rung = self.rung, False
+        return rung
 
     def ring(self) -> None:
-        self.rung.set()
+        self.rung = True
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def close(self) -> None:
         self._bells.remove(self)
-        if self.rung.is_set():
+        if self.rung:
             # Woken for mail it never took: the next in line gets the hint.
             self._bells.ring(self.topic)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import threading
@@ -34,17 +35,21 @@ class _Ids:
         os.register_at_fork(after_in_child=self._seed) if hasattr(os, "register_at_fork") else None
 
     def _seed(self) -> None:
+        self.start(0, int.from_bytes(os.urandom(4)), os.urandom(5).hex())
+
+    def start(self, ms: int, count: int, random: str) -> None:
+        """Go on from this time and count, under these ten digits."""
         self._lock = threading.Lock()  # in a forked child the old one may be held for ever
-        self._random = os.urandom(5).hex()
-        self._count = int.from_bytes(os.urandom(4))
-        self._last = 0
+        self._ms, self._stamp, self._counter, self._random = ms, "", itertools.count(count), random
 
     def __call__(self) -> str:
-        with self._lock:
-            # Never backwards, so that ids of one process stay in order when the clock is set back.
-            self._last = ms = max(self._last, time.time_ns() // 1_000_000)
-            self._count = count = (self._count + 1) & 0xFF_FFFF_FFFF
-        return f"{ms:012x}{count:010x}{self._random}"
+        ms = time.time_ns() // 1_000_000
+        # Never backwards, so that ids of one process stay in order when the clock is set back.
+        if ms > self._ms or not self._stamp:
+            with self._lock:
+                self._ms = max(self._ms, ms)
+                self._stamp = f"{self._ms:012x}"
+        return f"{self._stamp}{next(self._counter) & 0xFF_FFFF_FFFF:010x}{self._random}"
 
 
 new_id = _Ids()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from .messages import (
     MessageType,
     Priority,
     check_name,
+    new_id,
     rank,
 )
 
@@ -89,6 +91,37 @@ def fingerprint(body: Body) -> bytes:
     except ValueError:
         text = wire(body)
     return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def new_record(
+    sender: str,
+    recipient: str,
+    content: Any,
+    *,
+    kind: MessageType,
+    priority: Priority,
+    key: str | None,
+    correlation_id: str | None,
+    thread_id: str,
+    metadata: dict[str, Any],
+) -> Record:
+    """The record of a letter that is written now, by an agent whose name is known to be one;
+    InvalidMessageError names the field that cannot be stored."""
+    return Record(
+        v=WIRE_VERSION,
+        id=new_id(),
+        sender=sender,
+        recipient=_recipient(recipient, "recipient"),
+        content=encode_content(content),
+        timestamp=time.time(),
+        kind=kind,
+        priority=priority,
+        key=_key(key),
+        correlation_id=_optional(correlation_id, "correlation_id"),
+        thread_id=_text(thread_id, "thread_id") if thread_id != "" else "",
+        metadata=_metadata(metadata),
+        awaited=kind == "request",
+    )
 
 
 def letter_record(message: AgentMessage, key: str | None = None) -> Record:

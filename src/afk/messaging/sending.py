@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from .content import shown
 from .errors import InvalidMessageError
 from .lifecycle import DeadReason
-from .messages import AgentMessage, Context, MessageType, Priority
-from .records import Record, letter_record, priority_rank
+from .messages import MessageType, Priority
+from .records import Record, new_record, priority_rank
 from .settings import Settings
 from .store import Send
 from .views import View
@@ -69,16 +69,17 @@ def compose(
     kind: MessageType = "event",
 ) -> Record:
     """The record of a new message."""
-    message = AgentMessage(
+    return new_record(
         sender,
         recipient,
         content,
-        correlation_id=options.correlation_id,
+        kind=kind,
         priority=options.priority,
+        key=options.idempotency_key,
+        correlation_id=options.correlation_id,
+        thread_id=options.thread_id,
         metadata=options.metadata,
-        _context=Context(kind=kind, thread_id=options.thread_id, awaited=kind == "request"),
     )
-    return letter_record(message, options.idempotency_key)
 
 
 def following(record: Record, origin: Record) -> Record:

@@ -206,7 +206,7 @@ def seeded(seed: int) -> Iterator[random.Random]:
     number generator of its own, made of it too."""
     state = random.getstate()
     random.seed(seed)
-    new_id._random, new_id._count, new_id._last = f"{seed & 0xFF_FFFF_FFFF:010x}", 0, _LATER
+    new_id.start(_LATER, 1, f"{seed & 0xFF_FFFF_FFFF:010x}")
     try:
         yield random.Random(seed)
     finally:

@@ -40,8 +40,7 @@ class Course:
 
     def next_due(self) -> float:
         """When time next brings something about; infinity if nothing waits for it."""
-        times = (self.due.next(), self.expiry.next())
-        return min((at for at in times if at is not None), default=float("inf"))
+        return min(self.due.next(), self.expiry.next())
 
     def _line_up(self, row: Entry, due: float, now: float) -> None:
         """An open message is ready, at its place, once due. If it has nowhere to go it ends, and

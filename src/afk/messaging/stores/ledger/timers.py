@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from .rows import Entry
 
+_NEVER = float("inf")
+
 
 class Timers:
     """A deadline for each row. A dropped one leaves a gap in the heap, closed now and then.
@@ -37,12 +39,12 @@ class Timers:
         """The deadline of a row."""
         return self._at.get(row)
 
-    def next(self) -> float | None:
-        """The earliest deadline."""
+    def next(self) -> float:
+        """The earliest deadline; infinity if there is none."""
         heap = self._heap
         while heap and self._at.get(heap[0][3]) != heap[0][0]:
             heapq.heappop(heap)
-        return heap[0][0] if heap else None
+        return heap[0][0] if heap else _NEVER
 
     def due(self, now: float, spare: Entry | None = None) -> Iterable[Entry]:
         """Each row but `spare` whose deadline has come, in order; it is dropped as it is given."""
@@ -51,7 +53,7 @@ class Timers:
 
     def _due(self, now: float, spare: Entry | None) -> Iterator[Entry]:
         spared: float | None = None
-        while (at := self.next()) is not None and at <= now:
+        while (at := self.next()) <= now:
             row = heapq.heappop(self._heap)[3]
             del self._at[row]
             if row is spare:
