@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from ...lifecycle import Again, DeadReason, Done, Extend, Outcome, room
 from ...records import fingerprint, wire
 from ...store import FATE, MAIL, Accepted, Refusal, Send, Turn, Verdict
@@ -257,7 +259,11 @@ def _insert(step: Step, send: Send, row: Held, **changes: object) -> None:
         "history": send.history,
         "history_max": send.history_max,
     } | changes
-    step.db.execute(
-        f"INSERT INTO afk_delivery ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
-        tuple(values.values()),
-    )
+    step.db.execute(_inserting(tuple(values)), tuple(values.values()))
+
+
+@cache
+def _inserting(columns: tuple[str, ...]) -> str:
+    """One text for the same columns."""
+    places = ", ".join("?" * len(columns))
+    return f"INSERT INTO afk_delivery ({', '.join(columns)}) VALUES ({places})"
