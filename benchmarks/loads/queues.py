@@ -1,16 +1,19 @@
-"""The workloads over asyncio.Queue: no id, no lease, no ack, nothing kept. The limit in memory."""
+"""The workloads over asyncio.Queue (no id, no lease, no ack, nothing kept: the limit in memory) and
+over a lane written by hand, which promises the least that a mailbox must."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from ..buses import payload
 from ..meter import Meter
 from ..runner import Answer
+from .lane import Lane
 
-Queue = asyncio.Queue[dict[str, Any]]
+Queue = asyncio.Queue[dict[str, Any]] | Lane
+KINDS: dict[str, Callable[[], Queue]] = {"queue": asyncio.Queue, "lane": Lane}
 TIMED = 16
 """Every so many calls are timed: more of it would be felt here."""
 
@@ -31,26 +34,26 @@ async def _fill(queue: Queue, count: int, tasks: int, meter: Meter) -> None:
     await asyncio.gather(*[some(first) for first in range(tasks)])
 
 
-async def stream(count: int, tasks: int) -> AsyncIterator[Answer]:
+async def stream(kind: str, count: int, tasks: int) -> AsyncIterator[Answer]:
     """W1, W1b, W3."""
-    queue = Queue()
+    queue = KINDS[kind]()
     meter = Meter()
     await asyncio.gather(_take(queue, count), _fill(queue, count, tasks, meter))
     yield meter.answer(count)
 
 
-async def drain(count: int, tasks: int) -> AsyncIterator[Answer]:
+async def drain(kind: str, count: int, tasks: int) -> AsyncIterator[Answer]:
     """W5."""
-    queue = Queue()
+    queue = KINDS[kind]()
     meter = Meter()
     await _fill(queue, count, tasks, meter)
     await _take(queue, count)
     yield meter.answer(count)
 
 
-async def round_trip(count: int) -> AsyncIterator[Answer]:
+async def round_trip(kind: str, count: int) -> AsyncIterator[Answer]:
     """W2."""
-    there, back = Queue(), Queue()
+    there, back = KINDS[kind](), KINDS[kind]()
 
     async def answer() -> None:
         while True:
@@ -69,9 +72,9 @@ async def round_trip(count: int) -> AsyncIterator[Answer]:
     yield meter.answer(count)
 
 
-async def broadcast(count: int, agents: int) -> AsyncIterator[Answer]:
+async def broadcast(kind: str, count: int, agents: int) -> AsyncIterator[Answer]:
     """W4."""
-    queues = [Queue() for _ in range(agents)]
+    queues = [KINDS[kind]() for _ in range(agents)]
 
     async def spread(message: dict[str, Any]) -> None:
         for queue in queues:

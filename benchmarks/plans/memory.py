@@ -1,4 +1,4 @@
-"""W1 to W5 in memory, next to asyncio.Queue."""
+"""W1 to W5 in memory, next to asyncio.Queue, and to the least that a mailbox can be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..figures import Goal
 from ..runner import Job
 from .load import Load, least, library, most
 
-_TITLES = {"queue": "asyncio.Queue"}
+_TITLES = {"queue": "asyncio.Queue", "lane": "a lane by hand"}
 
 
 def loads(scale: int) -> list[Load]:
@@ -20,7 +20,7 @@ def loads(scale: int) -> list[Load]:
             name,
             "memory",
             library(kind, "memory", **arguments),
-            {"queue": Job(f"loads.queues:{kind}", plain)},
+            {key: Job(f"loads.queues:{kind}", {"kind": key} | plain) for key in _TITLES},
             goals,
             _TITLES,
             "µs" if kind == "round_trip" else "msgs/s",
