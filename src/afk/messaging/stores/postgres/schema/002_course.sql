@@ -48,7 +48,7 @@ CREATE FUNCTION lock_threads(here int, chosen bigint[]) RETURNS void LANGUAGE pl
 BEGIN
     PERFORM pg_advisory_xact_lock(6383211, lock) FROM (
         SELECT DISTINCT thread_lock(space, mailbox, thread) AS lock FROM delivery
-            WHERE space = here AND seq = ANY(chosen) AND threaded ORDER BY 1) locks;
+            WHERE seq = ANY(chosen) AND threaded ORDER BY 1) locks;
 END $$;
 
 -- Every way open messages end comes through here; boxes and threads: whose threads are to go on.
@@ -73,7 +73,7 @@ BEGIN
             fade = CASE WHEN outcome <> 4 THEN at + history
                         WHEN why = 'expired' THEN at + retention END,
             trim = CASE WHEN outcome <> 4 THEN number + history_max END
-        WHERE space = here AND seq = ANY(chosen) AND state < 3
+        WHERE seq = ANY(chosen) AND state < 3
         RETURNING id, mailbox, CASE WHEN threaded THEN thread END AS thread
     )
     SELECT array_agg(id), array_agg(mailbox), array_agg(thread) INTO ids, boxes, threads FROM ended;
@@ -128,7 +128,7 @@ BEGIN
                     line = CASE WHEN start > at THEN NULL ELSE 0 END,
                     due = CASE WHEN start > at THEN start END,
                     expires = until
-                WHERE space = here AND seq = head.seq;
+                WHERE seq = head.seq;
                 IF head.start <= at THEN ready := ready || place.box; END IF;
                 EXIT;
             END IF;
@@ -157,10 +157,10 @@ DECLARE
     threaded boolean;
 BEGIN
     boxes := ARRAY(SELECT name FROM mailbox WHERE space = here AND name = ANY(
-        ARRAY(SELECT mailbox FROM delivery WHERE space = here AND seq = ANY(chosen))) FOR KEY SHARE);
+        ARRAY(SELECT mailbox FROM delivery WHERE seq = ANY(chosen))) FOR KEY SHARE);
     SELECT array_agg(seq) FILTER (WHERE NOT mailbox = ANY(boxes)),
             array_agg(seq) FILTER (WHERE mailbox = ANY(boxes) AND until <= at), bool_or(d.threaded)
-        INTO homeless, late, threaded FROM delivery d WHERE space = here AND seq = ANY(chosen);
+        INTO homeless, late, threaded FROM delivery d WHERE seq = ANY(chosen);
     IF homeless IS NOT NULL THEN
         SELECT f.* INTO died, ready FROM finish(at, here, homeless, threaded, 4, 'unregistered', '', died, ready) f;
     END IF;
@@ -171,7 +171,7 @@ BEGIN
         state = CASE WHEN moment > at THEN 1 ELSE 0 END,
         line = CASE WHEN moment > at THEN NULL ELSE 0 END,
         due = CASE WHEN moment > at THEN moment END
-    WHERE space = here AND seq = ANY(chosen) AND state < 3;
+    WHERE seq = ANY(chosen) AND state < 3;
     IF moment <= at THEN ready := ready || boxes; END IF;
 END $$;
 

@@ -39,7 +39,7 @@ CREATE FUNCTION extend(at float8, here int, one bigint, seconds float8) RETURNS 
     UPDATE delivery SET lease = at + seconds, state = 2, line = NULL,
         due = coalesce(due - lease, 0) + at + seconds,
         expires = CASE WHEN until IS NOT NULL THEN greatest(at + seconds, until) END
-    WHERE space = here AND seq = one
+    WHERE seq = one
 $$;
 
 -- The outcome of a delivery; false if its lease was lost.
@@ -49,7 +49,7 @@ DECLARE
     row record;
 BEGIN
     SELECT seq, lease, threaded INTO row FROM delivery
-        WHERE space = here AND id = t.id AND fence = t.fence AND state < 3 FOR UPDATE;
+        WHERE id = t.id AND space + 0 = here AND fence = t.fence AND state < 3 FOR UPDATE;
     held := FOUND;
     IF NOT held THEN RETURN; END IF;
     IF t.outcome = 'extend' THEN
@@ -57,7 +57,7 @@ BEGIN
                                          ELSE t.seconds END);
     ELSIF t.outcome = 'again' THEN
         UPDATE delivery SET fence = fence + 1, attempt = attempt - (NOT t.flag)::int,
-            error = coalesce(nullif(t.error, ''), error) WHERE space = here AND seq = row.seq;
+            error = coalesce(nullif(t.error, ''), error) WHERE seq = row.seq;
         SELECT l.* INTO died, ready
             FROM line_up(at, here, ARRAY[row.seq], at + t.seconds, died, ready) l;
     ELSIF t.outcome = 'done' THEN
@@ -80,11 +80,11 @@ BEGIN
             WHERE space = here AND mailbox = s.mailbox AND sender = s.sender AND key = s.key;
     END IF;
     IF first.seq IS NULL THEN
-        SELECT * INTO first FROM delivery WHERE space = here AND id = s.id;
+        SELECT * INTO first FROM delivery WHERE id = s.id AND space + 0 = here;
     END IF;
     IF first.seq IS NULL THEN RETURN NULL; END IF;
     IF first.gone <= at THEN  -- nothing covers it any more
-        DELETE FROM delivery WHERE space = here AND seq = first.seq AND gone <= at;
+        DELETE FROM delivery WHERE seq = first.seq AND gone <= at;
         RETURN known(at, here, s);
     END IF;
     IF (first.mailbox, first.sender, first.key) IS DISTINCT FROM (s.mailbox, s.sender, s.key) THEN
@@ -189,7 +189,7 @@ BEGIN
         IF answer.refusal IS NOT NULL OR answer.ids IS NOT NULL THEN RETURN; END IF;
         answer.ids := ARRAY[s.id];
         IF s.answers IS NOT NULL THEN
-            SELECT * INTO request FROM delivery WHERE space = here AND id = s.answers
+            SELECT * INTO request FROM delivery WHERE id = s.answers AND space + 0 = here
                 AND coalesce(gone, 'infinity') > at FOR UPDATE;
             IF request.awaited = 1 THEN
                 how := answer_to(at, here, s, request);
@@ -240,7 +240,7 @@ BEGIN
         gone = CASE WHEN state < 3 OR gone IS NOT NULL THEN greatest(gone, at + s.retention) END,
         fade = CASE WHEN state = 4 AND fade IS NOT NULL THEN greatest(fade, at + s.retention)
             ELSE fade END
-        WHERE space = here AND seq = request.seq;
+        WHERE seq = request.seq;
     RETURN 2;
 END $$;
 

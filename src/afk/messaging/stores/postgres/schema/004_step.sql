@@ -66,7 +66,7 @@ DECLARE
 BEGIN
     SELECT array_agg(h.seq), array_agg(h.n), bool_or(h.threaded) INTO chosen, places, threaded FROM (
         SELECT seq, array_position(tokens, id || '.' || fence) AS n, d.threaded FROM delivery d
-        WHERE space = here AND id = ANY(ids) AND id || '.' || fence = ANY(tokens) AND state < 3
+        WHERE id = ANY(ids) AND space + 0 = here AND id || '.' || fence = ANY(tokens) AND state < 3
         FOR UPDATE) h;
     IF cardinality(chosen) IS DISTINCT FROM cardinality(ids) THEN
         lost := ARRAY(SELECT n FROM generate_series(1, cardinality(ids)) n
@@ -153,7 +153,7 @@ BEGIN
                 WHEN attempt + 1 >= attempts THEN 0
                 ELSE backoffs[least(attempt + 1, cardinality(backoffs))] * CASE WHEN jitter
                     THEN part(chance, array_position(chosen, seq) - 1) ELSE 1 END END
-        WHERE space = here AND seq = ANY(chosen)
+        WHERE seq = ANY(chosen)
         RETURNING array_position(chosen, seq) AS n, d.id, d.fence, d.attempt, d.redrives, d.body
     )
     SELECT array_agg(t.id), array_agg(t.fence), array_agg(t.attempt), array_agg(t.redrives),

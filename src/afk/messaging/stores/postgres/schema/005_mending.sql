@@ -58,7 +58,7 @@ BEGIN
             WHERE space = here AND mailbox = called AND threaded AND state < 3 AND line = 1
         UNION ALL SELECT seq FROM delivery WHERE space = here AND due IS NOT NULL AND mailbox = called);
     chosen := ARRAY(SELECT seq FROM delivery
-        WHERE space = here AND seq = ANY(chosen) AND (state < 2 OR state = 2 AND lease <= at)
+        WHERE seq = ANY(chosen) AND (state < 2 OR state = 2 AND lease <= at)
         ORDER BY seq FOR UPDATE SKIP LOCKED);
     SELECT f.* INTO died, ready
         FROM finish(at, here, chosen, true, 4, 'unregistered', '', died, ready) f;
@@ -76,7 +76,7 @@ BEGIN
     died := '{}';
     ready := '{}';
     FOR row IN SELECT *, digests[array_position(ids, id)] AS known_by FROM delivery
-            WHERE space = here AND id = ANY(ids) AND (agent IS NULL OR mailbox = agent)
+            WHERE id = ANY(ids) AND space + 0 = here AND (agent IS NULL OR mailbox = agent)
             ORDER BY array_position(ids, id) FOR UPDATE LOOP
         IF verb = 'cancel' THEN
             CONTINUE WHEN row.state > 2 OR row.state = 2 AND row.lease > at;
@@ -90,7 +90,7 @@ BEGIN
                     ELSE at + history END,
                 gone = CASE WHEN key IS NOT NULL OR awaited > 0
                     THEN greatest(at + history, at + retention) ELSE at + history END
-            WHERE space = here AND seq = row.seq;
+            WHERE seq = row.seq;
         ELSE
             CONTINUE WHEN row.state <> 4;
             CONTINUE WHEN NOT redrive(at, here, row.seq);
@@ -108,7 +108,7 @@ DECLARE
     in_order boolean;
     behind boolean := false;
 BEGIN
-    SELECT * INTO row FROM delivery WHERE space = here AND seq = one;
+    SELECT * INTO row FROM delivery WHERE seq = one;
     SELECT * INTO box FROM mailbox WHERE space = here AND name = row.mailbox FOR KEY SHARE;
     IF NOT FOUND THEN RETURN false; END IF;
     in_order := box.ordered AND row.thread IS NOT NULL;
@@ -122,7 +122,7 @@ BEGIN
         until = at + ttl, expires = at + ttl, threaded = in_order, attempt = 0, fence = fence + 1,
         redrives = redrives + 1, settled = NULL, reason = NULL, dead = NULL, gone = NULL,
         fade = NULL, trim = NULL
-        WHERE space = here AND seq = one;
+        WHERE seq = one;
     PERFORM count_open(here, row.mailbox, 1);
     RETURN true;
 END $$;
@@ -139,14 +139,14 @@ BEGIN
     at := clock(at);
     FOR held IN SELECT seq, lease,
                 renew.seconds[array_position(tokens, id || '.' || fence)] AS seconds FROM delivery d
-            WHERE space = here AND id = ANY(ids) AND id || '.' || fence = ANY(tokens)
+            WHERE id = ANY(ids) AND space + 0 = here AND id || '.' || fence = ANY(tokens)
                 AND state = 2 FOR UPDATE SKIP LOCKED LOOP
         IF held.lease < at + held.seconds THEN  -- else its holder has extended it further
             PERFORM extend(at, here, held.seq, held.seconds);
         END IF;
     END LOOP;
     RETURN ARRAY(SELECT r.n FROM unnest(ids, fences) WITH ORDINALITY AS r(id, fence, n) WHERE NOT EXISTS (
-        SELECT FROM delivery d WHERE d.space = here AND d.id = r.id AND d.fence = r.fence
+        SELECT FROM delivery d WHERE d.id = r.id AND d.space + 0 = here AND d.fence = r.fence
             AND d.state = 2));
 END $$;
 
@@ -167,9 +167,9 @@ BEGIN
             ORDER BY trim LIMIT most - cardinality(chosen) FOR UPDATE SKIP LOCKED);
     END IF;
     IF cardinality(chosen) = 0 THEN RETURN 0; END IF;
-    DELETE FROM delivery WHERE space = here AND seq = ANY(chosen)
+    DELETE FROM delivery WHERE seq = ANY(chosen)
         AND (gone <= at OR key IS NULL AND awaited = 0);
     UPDATE delivery SET body = NULL, fade = gone, trim = NULL
-        WHERE space = here AND seq = ANY(chosen) AND (gone > at OR gone IS NULL) AND (key IS NOT NULL OR awaited > 0);
+        WHERE seq = ANY(chosen) AND (gone > at OR gone IS NULL) AND (key IS NOT NULL OR awaited > 0);
     RETURN cardinality(chosen);
 END $$;

@@ -22,15 +22,15 @@ DECLARE
 BEGIN
     FOR way IN SELECT * FROM (VALUES
         ('ids', '(SELECT DISTINCT unnest(named) AS id) n CROSS JOIN LATERAL ('
-            'SELECT * FROM delivery c WHERE c.space = here AND c.id = n.id OFFSET 0) d',
+            'SELECT * FROM delivery c WHERE c.id = n.id AND c.space + 0 = here OFFSET 0) d',
             'd.seq', 'd.seq', 'coalesce(d.seq > behind, true)'),
         ('places', '(SELECT DISTINCT unnest(places) AS seq) n CROSS JOIN LATERAL ('
-            'SELECT * FROM delivery c WHERE c.space = here AND c.seq = n.seq OFFSET 0) d',
+            'SELECT * FROM delivery c WHERE c.seq = n.seq OFFSET 0) d',
             'd.seq', 'd.seq', 'true'),
         ('chain', '(SELECT c.seq FROM delivery c WHERE c.space = here AND c.chain = ANY(named)'
-            ' UNION SELECT c.seq FROM delivery c WHERE c.space = here AND c.id = ANY(named)) n'
+            ' UNION SELECT c.seq FROM delivery c WHERE c.id = ANY(named) AND c.space + 0 = here) n'
             ' CROSS JOIN LATERAL ('
-            'SELECT * FROM delivery c WHERE c.space = here AND c.seq = n.seq OFFSET 0) d',
+            'SELECT * FROM delivery c WHERE c.seq = n.seq OFFSET 0) d',
             'd.seq', 'd.seq', 'd.seq > coalesce(behind, -1)'),
         ('delivery', 'delivery d', 'd.seq', 'd.rank, d.seq', 'd.mailbox = box AND d.line = 0'),
         ('ended', 'delivery d', 'd.dead', 'd.dead', 'd.dead > coalesce(behind, -1)'),
@@ -55,7 +55,7 @@ BEGIN
         seen_state(at, d.state, d.line, d.start, d.due, d.lease, d.last, d.until),
         d.attempt, d.accepted, d.leased, d.settled, d.reason, d.error, d.redrives, d.fence,
         d.thread::text, d.awaited::int,
-        (SELECT a.body FROM delivery a WHERE a.space = here AND a.id = d.answer)
+        (SELECT a.body FROM delivery a WHERE a.id = d.answer AND a.space + 0 = here)
     FROM %s
     WHERE d.space = here AND %s
         AND coalesce(d.gone > at, true)
@@ -115,7 +115,7 @@ BEGIN
         ARRAY(SELECT coalesce(sum(o.number), 0)::bigint FROM generate_series(0, 3) r
             LEFT JOIN open o ON o.rank = r AND o.mailbox = m.name GROUP BY r ORDER BY r),
         coalesce(t.held, 0), coalesce(t.later, 0) + coalesce(b.later, 0), coalesce(e.number, 0),
-        (SELECT at - min(f.accepted) FROM open o JOIN delivery f ON f.space = here AND f.seq = o.first
+        (SELECT at - min(f.accepted) FROM open o JOIN delivery f ON f.seq = o.first
             WHERE o.mailbox = m.name)
     FROM mailbox m LEFT JOIN timed t ON t.mailbox = m.name LEFT JOIN blocked b ON b.mailbox = m.name
         LEFT JOIN ended e ON e.mailbox = m.name
@@ -144,7 +144,7 @@ BEGIN
     -- LIMIT keeps it from becoming a join, which would read all that is ready anywhere.
     mail := ARRAY(SELECT box FROM unnest(boxes) box WHERE (SELECT true FROM delivery d
         WHERE d.space = here AND d.mailbox = box AND d.line = 0 LIMIT 1));
-    fates := ARRAY(SELECT d.id::text FROM delivery d WHERE d.space = here AND d.id = ANY(ids)
+    fates := ARRAY(SELECT d.id::text FROM delivery d WHERE d.id = ANY(ids) AND d.space + 0 = here
         AND (d.state > 3 OR d.answer IS NOT NULL OR d.state = 3 AND d.awaited <> 1));
     due := least((SELECT min(d.due) FROM delivery d WHERE d.space = here AND d.due IS NOT NULL),
         (SELECT min(d.expires) FROM delivery d WHERE d.space = here AND d.expires IS NOT NULL)) - at;
