@@ -70,7 +70,8 @@ def _done(lines: dict[str, Any], trial: Trial, store: str) -> int:
 
 
 def _save(path: Path, lines: dict[str, Any]) -> None:
-    path.write_text(json.dumps(lines, indent=1, sort_keys=True) + "\n", "utf-8")
+    each = (f"{json.dumps(key)}: {json.dumps(lines[key], sort_keys=True)}" for key in sorted(lines))
+    path.write_text("{\n" + ",\n".join(each) + "\n}\n", "utf-8")
 
 
 def _line(lines: dict[str, Any], trial: Trial, store: str, seed: int) -> dict[str, Any]:
