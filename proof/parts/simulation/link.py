@@ -255,7 +255,7 @@ class _Bell:
 
     def close(self) -> None:
         if self._link.gone:  # a dead process passes nothing on
-            self._bell.rung.clear()  # type: ignore[attr-defined]
+            self._bell.rung = False  # type: ignore[attr-defined]
         self._bell.close()
 
 
