@@ -122,34 +122,35 @@ DURABILITY = {
 
 WHY: dict[str, dict[str, str]] = {
     "workloads": {
-        "memory: W1": "Memory, W1, W1b, W3 and W5: no single place is to blame (none takes 10 %). Of the"
-        " time of a message, about 60 % is its send and 35 % its receive. Of the send, a quarter is"
-        " making the record (check, encode, decode to compare), a third the ledger, the rest"
-        " receipts, orders and calls within each other; of the receive, most is the claim and what"
-        " is to be kept of the message and for how long. The lane by hand shows how much of it is"
-        " left with no recipients, keys, priorities, deadlines, capacities and other stores: it"
-        " reaches about 0.4 times the queue, and the goal is half of that. Half of the lane's"
+        "memory: W1": "Memory, W1, W1b, W3 and W5: no single place is to blame (none takes 10 %)."
+        " Of the time of a message, about 60 % is its send and 35 % its receive. Of the send, a"
+        " quarter is making the record (check, encode, decode to compare), a third the ledger, the"
+        " rest receipts, orders and calls within each other; of the receive, most is the claim and"
+        " what is to be kept of the message and for how long. The lane by hand shows how much of"
+        " it is left with no recipients, keys, priorities, deadlines, capacities and other stores:"
+        " it reaches about 0.4 times the queue, and the goal is half of that. Half of the lane's"
         " speed would need a second way through the library, for memory alone, past the port that"
         " all stores share; we keep the one way.",
         "memory: W3": "Memory, W3: as W1.",
         "memory: W5": "Memory, W5: as W1.",
-        "memory: W2": "Memory, W2: a request is two stored messages, two claims (one finds nothing:"
-        " then the worker hangs its bell), two looks for the answer, a task with a time-out for its"
-        " handler, and two waits. Storing takes a quarter of the time, waiting and waking as much.",
-        "memory: W4": "Memory, W4: a waiting reader claims twice for each message: it finds nothing"
-        " and hangs its bell, is woken and takes the message. Receiving is two thirds of the time,"
-        " half of that the claims; the rest is storing the copies.",
+        "memory: W2": "Memory, W2: a request is two stored messages, two claims (one finds"
+        " nothing: then the worker hangs its bell), two looks for the answer, a task with a"
+        " time-out for its handler, and two waits. Storing takes a quarter of the time, waiting"
+        " and waking as much.",
+        "memory: W4": "Memory, W4: a waiting reader claims twice for each message: it finds"
+        " nothing and hangs its bell, is woken and takes the message. Receiving is two thirds of"
+        " the time, half of that the claims; the rest is storing the copies.",
         "sqlite: W1,": "SQLite, W1: a message is two commits with `receive()` (its ack shares one"
         " with the next send), where the plain loop makes three; that is what is saved on a disk"
         " that is slow to sync. On a fast one it is processor time that counts, and without any"
         " sync a message takes 0.35 ms of it: each call is handed to the writer thread and back,"
-        " which is two wake-ups of a thread, a transaction locks, looks for what is to be forgotten"
-        " and notes its counts, and a row has five indexes to keep instead of one.",
+        " which is two wake-ups of a thread, a transaction locks, looks for what is to be"
+        " forgotten and notes its counts, and a row has five indexes to keep instead of one.",
         "sqlite: W1b": "SQLite, W1b, W3 and W5: a commit takes up to a hundred messages, but a"
         " message costs 110 µs of processor time: five statements and the Python around them in"
-        " the writer thread, sending and handling in the event loop (half of it), and the two share"
-        " one interpreter lock. That alone allows some 9,000 a second; a plain loop has little of"
-        " it.",
+        " the writer thread, sending and handling in the event loop (half of it), and the two"
+        " share one interpreter lock. That alone allows some 9,000 a second; a plain loop has"
+        " little of it.",
         "sqlite: W2": "SQLite, W2: a request is two steps to disk and two that find nothing, each"
         " of them handed to the writer thread and back: the request with the worker's claim behind"
         " it, then the answer; and a look for the answer before and after.",
@@ -175,30 +176,31 @@ WHY: dict[str, dict[str, str]] = {
         " sync to disk.",
         "redis: W4": "Redis, W4: one script stores the copies; but each of the hundred readers"
         " claims and acks for itself, and is noted and woken each time.",
-        "postgres: W1,": "PostgreSQL, W1: a message is two or three calls of one function, each with"
-        " a commit. Called for one message, the function takes the server some 350 µs beyond the"
-        " commit (inserting 170, claiming 135, settling 175, counting the mailbox 70, of what two"
-        " calls share); called for a hundred, a third of that a message in all. A message is one"
-        " row with seven indexes that is written three times, and stays for the history, where the"
-        " peers delete theirs. In the client, half is the protocol's 27 arguments and the way"
+        "postgres: W1,": "PostgreSQL, W1: a message is two or three calls of one function, each"
+        " with a commit. Called for one message, the function takes the server some 350 µs beyond"
+        " the commit (inserting 170, claiming 135, settling 175, counting the mailbox 70, of what"
+        " two calls share); called for a hundred, a third of that a message in all. A message is"
+        " one row with seven indexes that is written three times, and stays for the history, where"
+        " the peers delete theirs. In the client, half is the protocol's 27 arguments and the way"
         " through the event loop.",
         "postgres: W1b": "PostgreSQL, W1b, W3 and W5: the server takes some 115 µs a message"
-        " (storing 28, claiming 38, settling 44), the client 90, and since a group of calls is sent"
-        " when the one before is answered, the two do not overlap: some 4,500 a second at most.",
+        " (storing 28, claiming 38, settling 44), the client 90, and since a group of calls is"
+        " sent when the one before is answered, the two do not overlap: some 4,500 a second at"
+        " most.",
         "postgres: W2": "PostgreSQL, W2: a request is four calls that wait for each other, two of"
         " them with a commit: as W1.",
         "postgres: W3": "PostgreSQL, W3: as W1b.",
-        "postgres: W4": "PostgreSQL, W4: one call stores the copies; but each of the hundred readers"
-        " claims and acks for itself.",
+        "postgres: W4": "PostgreSQL, W4: one call stores the copies; but each of the hundred"
+        " readers claims and acks for itself.",
         "postgres: W5": "PostgreSQL, W5: as W1b.",
         "nats: W1,": "NATS, W1: each step is published and comes back through the log before it is"
         " answered, so a step is two ways through the client; a message is two or three steps, one"
         " after the other, with a record that is checked and a ledger that decides. The peers'"
         " server does what the ledger does here.",
-        "nats: W1b": "NATS, W1b, W3 and W5: no single place is to blame (none takes 7 %): the server"
-        " has next to nothing to do, and a message takes 90 µs in the client, of which 55 are what"
-        " it takes in the memory store, and 35 encoding, publishing, reading and decoding its"
-        " steps.",
+        "nats: W1b": "NATS, W1b, W3 and W5: no single place is to blame (none takes 7 %): the"
+        " server has next to nothing to do, and a message takes 90 µs in the client, of which 55"
+        " are what it takes in the memory store, and 35 encoding, publishing, reading and decoding"
+        " its steps.",
         "nats: W2": "NATS, W2: a request is three steps through the log that wait for each other.",
         "nats: W3": "NATS, W3: as W1b.",
         "nats: W4": "NATS, W4: one step stores the copies; but each of the hundred readers claims"
@@ -216,8 +218,8 @@ WHY: dict[str, dict[str, str]] = {
     "churn": {},
     "memory": {
         "memory: a pending": "A pending message: about 290 bytes are its content (200 of them"
-        " text), 310 the store's entry with its 37 fields, 180 the record, 80 its id,"
-        " 60 its place in the line, the rest times, dictionaries and Python's own upkeep.",
+        " text), 310 the store's entry with its 37 fields, 180 the record, 80 its id, 60 its place"
+        " in the line, the rest times, dictionaries and Python's own upkeep.",
     },
     "start": {
         "afk.messaging": "Import: more than half of it is `asyncio`, without which nothing works"
