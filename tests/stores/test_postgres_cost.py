@@ -20,7 +20,7 @@ from afk.messaging import (
 from afk.messaging.testing.servers import Postgres
 from afk.messaging.testing.steps import until
 
-STORED = 1000
+STORED = 400
 """Messages of each kind: waiting, scheduled, done, dead."""
 MOST = 100
 """Messages that a call may read; opening and closing the bus included."""
