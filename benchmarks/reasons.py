@@ -208,6 +208,9 @@ WHY: dict[str, dict[str, str]] = {
         "nats: W5": "NATS, W5: as W1b.",
     },
     "curves": {
+        "processes: sqlite": "SQLite, processes: a file has one writer at a time. With more processes"
+        " than cores each waits for the lock of the others, and wakes for what they wrote to look"
+        " whether it concerns it.",
         "processes: nats": "NATS, processes: each process replays every step of the namespace, so"
         " what one of them does all of them pay for: processor time a message grows with their"
         " number, until it is the cores that are waited for.",
