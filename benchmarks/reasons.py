@@ -185,7 +185,7 @@ WHY: dict[str, dict[str, str]] = {
         " through the event loop.",
         "postgres: W1b": "PostgreSQL, W1b, W3 and W5: the server takes some 115 µs a message"
         " (storing 28, claiming 38, settling 44), the client 90, and since a group of calls is"
-        " sent when the one before is answered, the two do not overlap: some 4,500 a second at"
+        " sent when the one before is answered, the two do not overlap: some 5,000 a second at"
         " most.",
         "postgres: W2": "PostgreSQL, W2: a request is four calls that wait for each other, two of"
         " them with a commit: as W1.",
@@ -208,9 +208,9 @@ WHY: dict[str, dict[str, str]] = {
         "nats: W5": "NATS, W5: as W1b.",
     },
     "curves": {
-        "processes: sqlite": "SQLite, processes: a file has one writer at a time. With more processes"
-        " than cores each waits for the lock of the others, and wakes for what they wrote to look"
-        " whether it concerns it.",
+        "processes: sqlite": "SQLite, processes: a file has one writer at a time. With more"
+        " processes than cores each waits for the lock of the others, and wakes for what they wrote"
+        " to look whether it concerns it.",
         "processes: nats": "NATS, processes: each process replays every step of the namespace, so"
         " what one of them does all of them pay for: processor time a message grows with their"
         " number, until it is the cores that are waited for.",
