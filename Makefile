@@ -34,8 +34,8 @@ bench: .venv-bench/.bench  ## measures the library next to its peers; needs redi
 	    $(if $(WORKLOAD),--workload "$(WORKLOAD)") $(if $(PEERS),--peers "$(PEERS)") \
 	    $(if $(REPORT),--report $(REPORT)) $(if $(FRESH),--fresh)
 
-proof: .venv/.dev  ## tries to break the promises, for long; PART=crash is one way of them
-	@$(BIN)/python -m proof $(PART)
+proof: .venv/.dev  ## tries to break the promises, for long; PART=crash is one way, STORE=redis one store
+	@$(BIN)/python -m proof $(PART) $(if $(STORE),--store $(STORE)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv .venv-bench dist .*_cache .hypothesis
