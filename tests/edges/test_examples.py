@@ -122,15 +122,26 @@ async def ends(process: subprocess.Popen[str], line: str, url: str) -> None:
     """Wait for its end, or interrupt it once it has said something."""
     if line.startswith(GO_ON):
         first = await first_words(process, url)
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE / 2)
+        # A tool that was just starting ends by itself, and the loop goes on: interrupted again.
+        err = await interrupted(process, every=2.0 if line.startswith("while ") else PATIENCE)
         assert first, err
         if line.startswith("while "):
-            return  # a tool may just have been starting, and Python says so
+            return  # and Python says so
     else:
         _, err = await asyncio.to_thread(process.communicate, timeout=PATIENCE / 2)
         assert process.returncode == 0, err
     assert "Traceback" not in err
+
+
+async def interrupted(process: subprocess.Popen[str], every: float) -> str:
+    """What it says of errors, once it has ended; every: seconds until it is interrupted again."""
+    ending = asyncio.create_task(asyncio.to_thread(process.communicate, timeout=PATIENCE / 2))
+    while not ending.done():
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        await asyncio.wait([ending], timeout=every)
+    _, err = await ending
+    return err
 
 
 async def first_words(process: subprocess.Popen[str], url: str) -> str:
