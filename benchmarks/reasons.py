@@ -135,11 +135,9 @@ WHY: dict[str, dict[str, str]] = {
         "memory: W5": "Memory, W5: as W1.",
         "memory: W2": "Memory, W2: a request is two stored messages, two claims (one finds"
         " nothing: then the worker hangs its bell), two looks for the answer, a task with a"
-        " time-out for its handler, and two waits. Storing takes a quarter of the time, waiting"
-        " and waking as much.",
+        " time-out for its handler, and two waits. Storing takes a quarter of the time.",
         "memory: W4": "Memory, W4: a waiting reader claims twice for each message: it finds"
-        " nothing and hangs its bell, is woken and takes the message. Receiving is two thirds of"
-        " the time, half of that the claims; the rest is storing the copies.",
+        " nothing and hangs its bell, is woken and takes the message.",
         "sqlite: W1,": "SQLite, W1: a message is two commits with `receive()` (its ack shares one"
         " with the next send), where the plain loop makes three; that is what is saved on a disk"
         " that is slow to sync. On a fast one it is processor time that counts, and without any"
@@ -151,9 +149,9 @@ WHY: dict[str, dict[str, str]] = {
         " the writer thread, sending and handling in the event loop (half of it), and the two"
         " share one interpreter lock. That alone allows some 9,000 a second; a plain loop has"
         " little of it.",
-        "sqlite: W2": "SQLite, W2: a request is two steps to disk and two that find nothing, each"
-        " of them handed to the writer thread and back: the request with the worker's claim behind"
-        " it, then the answer; and a look for the answer before and after.",
+        "sqlite: W2": "SQLite, W2: a request is three commits that wait for each other (the"
+        " request, the worker's claim, its answer), and a look for the answer before and after;"
+        " each is handed to the writer thread and back.",
         "sqlite: W3": "SQLite, W3: as W1b.",
         "sqlite: W4": "SQLite, W4: one commit stores the copies; but each of the hundred readers"
         " claims and acks for itself, and claims twice for each message.",
@@ -181,14 +179,13 @@ WHY: dict[str, dict[str, str]] = {
         " the commit (inserting 170, claiming 135, settling 175, counting the mailbox 70, of what"
         " two calls share); called for a hundred, a third of that a message in all. A message is"
         " one row with seven indexes that is written three times, and stays for the history, where"
-        " the peers delete theirs. In the client, half is the protocol's 27 arguments and the way"
-        " through the event loop.",
+        " the peers delete theirs.",
         "postgres: W1b": "PostgreSQL, W1b, W3 and W5: the server takes some 115 µs a message"
         " (storing 28, claiming 38, settling 44), the client 90, and since a group of calls is"
         " sent when the one before is answered, the two do not overlap: some 5,000 a second at"
         " most.",
-        "postgres: W2": "PostgreSQL, W2: a request is four calls that wait for each other, two of"
-        " them with a commit: as W1.",
+        "postgres: W2": "PostgreSQL, W2: a request is three calls with a commit that wait for each"
+        " other (the request, the worker's claim, its answer), and looks for the answer: as W1.",
         "postgres: W3": "PostgreSQL, W3: as W1b.",
         "postgres: W4": "PostgreSQL, W4: one call stores the copies; but each of the hundred"
         " readers claims and acks for itself.",

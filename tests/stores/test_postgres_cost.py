@@ -8,17 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from afk.messaging import (
-    AgentMailbox,
-    AgentMessage,
-    Delivery,
-    MessageBus,
-    Receipt,
-    RetryPolicy,
-    connect,
-)
+from afk.messaging import AgentMessage, MessageBus, Receipt, connect
 from afk.messaging.testing.servers import Postgres
-from afk.messaging.testing.steps import until
+from afk.messaging.testing.steps import AT_ONCE, PATIENCE, claimed, serving, until
 
 STORED = 400
 """Messages of each kind: waiting, scheduled, done, dead."""
@@ -28,29 +20,20 @@ FOLLOW = 200
 """Messages that follow each other in one session."""
 MOST_EACH = 20
 """How often one of them may be read until it is done or dead."""
-AT_ONCE = RetryPolicy(base=0.0)
 
 Call = Callable[[MessageBus, str], Awaitable[object]]
 """With the id of one that waits."""
 
 
-async def the_next(mailbox: AgentMailbox) -> Delivery[AgentMessage]:
-    delivery = await mailbox.claim()
-    assert delivery is not None
-    return delivery
-
-
 async def settle(bus: MessageBus, how: str, *seconds: float) -> None:
-    delivery = await the_next(bus.mailbox("bob"))
+    delivery = await claimed(bus.mailbox("bob"), PATIENCE)
     await getattr(delivery, how)(*seconds)
 
 
 async def ask(bus: MessageBus) -> None:
     """Of an agent with nothing else to do."""
-    answering = asyncio.create_task(bus.mailbox("idle").serve(answer))
-    await bus.mailbox("ada").request("idle", "?")
-    answering.cancel()
-    await asyncio.gather(answering, return_exceptions=True)
+    async with serving(bus.mailbox("idle"), answer):
+        await bus.mailbox("ada").request("idle", "?")
 
 
 async def answer(_: object) -> str:
@@ -145,7 +128,7 @@ async def threaded(bus: MessageBus) -> None:
     for number in range(FOLLOW):
         await bus.mailbox("ada").send("ordered", "hi", thread_id=str(number % 20))
     for _ in range(FOLLOW):
-        async with await the_next(mailbox):
+        async with await claimed(mailbox, PATIENCE):
             pass
 
 
@@ -159,11 +142,9 @@ async def failed(bus: MessageBus) -> None:
 
 async def asked(bus: MessageBus) -> None:
     """One after the other."""
-    answering = asyncio.create_task(bus.mailbox("bob").serve(answer))
-    for _ in range(FOLLOW):
-        await bus.mailbox("ada").request("bob", "?")
-    answering.cancel()
-    await asyncio.gather(answering, return_exceptions=True)
+    async with serving(bus.mailbox("bob"), answer):
+        for _ in range(FOLLOW):
+            await bus.mailbox("ada").request("bob", "?")
 
 
 async def late(bus: MessageBus) -> None:
