@@ -9,9 +9,8 @@ SHARED = (
         "worker.py",
         (
             (
-                "            async with asyncio.timeout(self._work.timeout):\n",
-                "            await delivery.ack()\n"
-                "            async with asyncio.timeout(self._work.timeout):\n",
+                "            with self._timeouts:\n",
+                "            await delivery.ack()\n            with self._timeouts:\n",
             ),
         ),
         (

@@ -34,7 +34,7 @@ def encode_content(value: Any, where: str = "content") -> msgspec.Raw:
 
     A msgspec Struct, a dataclass or a pydantic model is encoded by its own rules.
     """
-    if _is_typed(value):
+    if type(value) not in _PLAIN and _is_typed(value):
         try:
             # Not by way of JSON, which would turn a NaN inside into null unseen.
             value = msgspec.to_builtins(value, str_keys=True, enc_hook=_enc_hook)
@@ -76,7 +76,7 @@ def decode_as(raw: msgspec.Raw, kind: Any) -> Any:
 
 def _is_typed(value: Any) -> bool:
     kind = type(value)
-    return kind not in _PLAIN and (
+    return (
         hasattr(kind, "__struct_fields__")
         or hasattr(kind, "__dataclass_fields__")
         or hasattr(kind, "model_dump")

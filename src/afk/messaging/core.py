@@ -72,10 +72,20 @@ class Core:
 
     # -- opening and closing -------------------------------------------------------------
 
+    def _entered(self) -> bool:
+        """Whether `enter` has nothing to do and nothing to refuse."""
+        return (
+            self._opened
+            and not self._closed
+            and self._loop is asyncio.get_running_loop()
+            and self not in in_transaction.get(())
+        )
+
     async def enter(self) -> None:
         """Be open, in the right loop, and not inside a transaction that would deadlock."""
-        if not self._opened or self._closed or self._loop is not asyncio.get_running_loop():
-            await self._ready()
+        if self._entered():
+            return
+        await self._ready()
         if self in in_transaction.get(()):
             raise UsageError(
                 "a bus call inside delivery.transaction() would wait for that transaction;"
@@ -182,7 +192,8 @@ class Core:
             raise error_of(verdict.refusal)
 
     def _note(self, verdict: Verdict) -> None:
-        self.obituaries.report(verdict.died)
+        if verdict.died:
+            self.obituaries.report(verdict.died)
         for accepted in verdict.accepted:
             if accepted.ignored:
                 of = ids(message_id=accepted.id)
@@ -205,7 +216,8 @@ class Core:
         return verdict
 
     async def _put_now(self, turn: Turn) -> Verdict:
-        await self.enter()
+        if not self._entered():
+            await self.enter()
         if self._later:
             return (await self._put(turn))[0]
         (verdict,) = await self.store.put((turn,))
@@ -263,7 +275,8 @@ class Core:
 
     async def _before_read(self) -> None:
         """Ready, and everything settled before this call is on its way to the store first."""
-        await self.enter()
+        if not self._entered():
+            await self.enter()
         if self._later:
             self._start_flush()
             await asyncio.sleep(0)  # the flush starts now, so it takes effect first
@@ -329,7 +342,7 @@ class Core:
             raise await self.unknown(claim.mailbox, deadline) from None
         finally:
             self._claims -= 1
-            if not self._claims:
+            if self._closed and not self._claims:
                 self._no_claims.set()
         if batch.died:
             self.obituaries.report(batch.died)
@@ -340,7 +353,8 @@ class Core:
         return batch.leased
 
     async def _claim_now(self, claim: Claim) -> Batch:
-        await self._before_read()
+        if self._later or not self._entered():
+            await self._before_read()
         return await self.store.claim(claim)
 
     async def pass_time(self) -> None:

@@ -145,11 +145,13 @@ class Delivery(Generic[M]):
 
     async def extend(self, seconds: float) -> None:
         """The lease now ends `seconds` from now."""
-        await self._put(Turn(token=self.token, outcome=Extend(seconds)))
+        self._refuse_if_settled()
+        await self._core.put(Turn(token=self.token, outcome=Extend(seconds)))
 
     async def hold(self, seconds: float) -> None:
         """Have the store renew the lease for up to `seconds`, as long as this process lives."""
-        await self._put(Turn(token=self.token, outcome=Extend(self._lease, hold=seconds)))
+        self._refuse_if_settled()
+        await self._core.put(Turn(token=self.token, outcome=Extend(self._lease, hold=seconds)))
 
     def give_back_later(self) -> None:
         """Give it back without waiting for the store: for when this task is being cancelled."""
@@ -158,13 +160,13 @@ class Delivery(Generic[M]):
             self._core.settle_later(Turn(token=self.token, outcome=GIVE_BACK))
 
     async def _settle(self, outcome: Outcome, sends: tuple[Send, ...] = ()) -> None:
-        await self._put(Turn(token=self.token, outcome=outcome, sends=sends))
+        self._refuse_if_settled()
+        await self._core.put(Turn(token=self.token, outcome=outcome, sends=sends))
         self._settled = True
 
-    async def _put(self, turn: Turn) -> None:
+    def _refuse_if_settled(self) -> None:
         if self._settled:
             raise LeaseLostError("this delivery was settled before")
-        await self._core.put(turn)
 
     # -- sending in the same turn --------------------------------------------------------
 
@@ -256,8 +258,7 @@ class Delivery(Generic[M]):
                 "this store has no transactions for handlers; use sqlite:// (or postgresql://),"
                 " or make the effect idempotent"
             )
-        if self._settled:
-            raise LeaseLostError("this delivery was settled before")
+        self._refuse_if_settled()
         await self._core.enter()
         transaction = await store.begin()
         inside = {self._core, *in_transaction.get(())}

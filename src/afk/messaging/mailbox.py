@@ -17,7 +17,7 @@ from .log import ids, log
 from .messages import BROADCAST, AgentMessage, InternalA2AEnvelope, check_name
 from .posting import ask, post, post_copies
 from .receipts import Receipt
-from .records import decode
+from .records import Record, decode
 from .sending import Options, SendOptions, compose
 from .store import Leased, Query, Row, Turn
 from .views import ENVELOPES, LETTERS, M, View
@@ -73,14 +73,14 @@ class Mailbox(Generic[M]):
 
     async def receive(self, timeout: float | None = None) -> M | None:
         """The next message, acked once it is in the caller's hands; None after `timeout` s."""
-        settings = self._core.settings
         take = self._type is None  # what must still be decoded is not settled before
-        delivery = await self._next(timeout, settings.lease, take=take)
-        if delivery is None:
+        found = await self._next(timeout, self._core.settings.lease, take=take)
+        if found is None:
             return None
-        if delivery.token:
-            self._core.settle_later(Turn(token=delivery.token, outcome=Done()))
-        return delivery.message
+        leased, _, message = found
+        if leased.token is not None:
+            self._core.settle_later(Turn(token=leased.token, outcome=Done()))
+        return message
 
     async def claim(
         self, timeout: float | None = None, *, lease: float | None = None
@@ -89,20 +89,24 @@ class Mailbox(Generic[M]):
 
         The lease is not renewed by itself: `extend` it, or use `async with`.
         """
-        return await self._next(timeout, self._core.settings.lease if lease is None else lease)
+        lease = self._core.settings.lease if lease is None else lease
+        found = await self._next(timeout, lease)
+        if found is None:
+            return None
+        return Delivery(self._core, self._view, *found, lease, self._core.settings.retry)
 
     async def _next(
         self, timeout: float | None, lease: float, *, take: bool = False
-    ) -> Delivery[M] | None:
+    ) -> tuple[Leased, Record, M] | None:
         """The next message that can be read, within one timeout whatever is buried on the way."""
         deadline = deadline_of(timeout)
         while True:
             batch = await self._core.claim(self.name, deadline=deadline, lease=lease, take=take)
             if not batch:
                 return None
-            delivery = self._open(batch[0], lease, self._core.settings.retry)
-            if delivery is not None:
-                return delivery
+            found = self._read(batch[0])
+            if found is not None:
+                return found
 
     async def resume(self, token: str) -> Delivery[M]:
         """The delivery of this token, to settle what another call or process claimed."""
@@ -166,6 +170,10 @@ class Mailbox(Generic[M]):
 
     def _open(self, leased: Leased, lease: float, policy: RetryPolicy) -> Delivery[M] | None:
         """A claimed message as a delivery; what cannot be read is buried on the way."""
+        found = self._read(leased)
+        return None if found is None else Delivery(self._core, self._view, *found, lease, policy)
+
+    def _read(self, leased: Leased) -> tuple[Leased, Record, M] | None:
         try:
             record = decode(leased.body)
             if leased.redrives:
@@ -177,7 +185,7 @@ class Mailbox(Generic[M]):
             log.warning("%s: message %s cannot be read: %s", self.name, leased.id, text, extra=of)
             self._core.settle_later(Turn(token=leased.token, outcome=Dead("undecodable", text)))
             return None
-        return Delivery(self._core, self._view, leased, record, message, lease, policy)
+        return leased, record, message
 
     # -- looking -------------------------------------------------------------------------
 

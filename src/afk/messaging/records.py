@@ -20,7 +20,6 @@ from .messages import (
     Priority,
     check_name,
     new_id,
-    rank,
 )
 
 WIRE_VERSION = 1
@@ -116,9 +115,9 @@ def new_record(
         timestamp=time.time(),
         kind=kind,
         priority=priority,
-        key=_key(key),
-        correlation_id=_optional(correlation_id, "correlation_id"),
-        thread_id=_text(thread_id, "thread_id") if thread_id != "" else "",
+        key=None if key is None else _key(key),
+        correlation_id=None if correlation_id is None else _text(correlation_id, "correlation_id"),
+        thread_id="" if thread_id == "" else _text(thread_id, "thread_id"),
         metadata=_metadata(metadata),
         awaited=kind == "request",
     )
@@ -300,8 +299,3 @@ def _number(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
         raise InvalidMessageError(f"{where}: {shown(value)} is not a time")
     return value
-
-
-def priority_rank(record: Record) -> int:
-    """The record's place among priorities: 0 urgent to 3 low."""
-    return rank(record.priority)

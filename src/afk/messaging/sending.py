@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from .content import shown
 from .errors import InvalidMessageError
 from .lifecycle import DeadReason
-from .messages import MessageType, Priority
-from .records import Record, new_record, priority_rank
+from .messages import MessageType, Priority, rank
+from .records import Record, new_record
 from .settings import Settings
 from .store import Send
 from .views import View
@@ -115,7 +115,7 @@ def to_send(
         id=record.id,
         mailbox=mailbox or record.recipient,
         sender=record.sender,
-        rank=priority_rank(record),
+        rank=rank(record.priority),
         key=None if record.key == record.id else record.key,
         compare=compare,
         delay=_seconds(delay, "delay") or 0.0,
@@ -133,8 +133,8 @@ def to_send(
 
 
 def _seconds(value: float | None, where: str) -> float | None:
-    if value is None:
-        return None
+    if value is None or (type(value) is float and 0.0 <= value < math.inf):
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidMessageError(f"{where}: seconds are needed, not {value!r}")
     try:

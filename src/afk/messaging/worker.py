@@ -16,6 +16,7 @@ from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreErr
 from .lifecycle import RetryPolicy
 from .log import log
 from .store import Leased
+from .timeouts import Timeouts
 from .views import M
 
 Handler = Callable[[Delivery[M]], Awaitable[Any]]
@@ -58,6 +59,7 @@ class Worker(Generic[M]):
         self._running: set[asyncio.Task[None]] = set()
         self._handling = 0
         self._free = asyncio.Event()
+        self._timeouts = Timeouts(work.timeout)
 
     async def run(self) -> None:
         """Until cancelled; then let handlers finish for `grace` s and give back the rest."""
@@ -75,7 +77,10 @@ class Worker(Generic[M]):
                     failures += 1
                     await _back_off(failures, error)
         finally:
-            await self._drain()
+            try:
+                await self._drain()
+            finally:
+                self._timeouts.close()
 
     def _room(self) -> int:
         """How many handlers can start now. A handler that has ended makes room before its message
@@ -135,7 +140,7 @@ class Worker(Generic[M]):
     async def _outcome(self, delivery: Delivery[M]) -> Callable[[], Awaitable[None]]:
         """Run the handler; the call that settles what it did."""
         try:
-            async with asyncio.timeout(self._work.timeout):
+            with self._timeouts:
                 result = await self._handler(delivery)
             return delivery.conclusion(result)
         except Retry as retry:

@@ -81,14 +81,16 @@ class Books:
 
     def forget(self, now: float) -> None:
         """Let go of what history and retention no longer cover."""
-        for row in self.trims.due(self.ended):
-            self._fade(row)
-        for row in self.fading.due(now):
-            self._fade(row)
-            if row.row_until <= now:
-                self._drop(row)
-            else:
-                self.fading.set(row, row.row_until)
+        if self.trims.first <= self.ended:
+            for row in self.trims.due(self.ended):
+                self._fade(row)
+        if self.fading.first <= now:
+            for row in self.fading.due(now):
+                self._fade(row)
+                if row.row_until <= now:
+                    self._drop(row)
+                else:
+                    self.fading.set(row, row.row_until)
 
     def _fade(self, row: Entry) -> None:
         self.trims.drop(row)

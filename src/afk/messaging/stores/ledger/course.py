@@ -29,14 +29,21 @@ class Course:
 
         spare: not of this one, which is about to be settled.
         """
-        for row in self.due.due(now, spare):
-            if row.state == "leased" and row.last:
-                self._finish(row, "dead", now, "exhausted", row.error or "the lease ended")
-            else:
-                self._line_up(row, row.due, now)
-        for row in self.expiry.due(now, spare):
-            if row.state != "leased":  # else when it comes back
-                self._finish(row, "dead", now, "expired")
+        if self.due.first <= now:
+            for row in self.due.due(now, spare):
+                if row.state == "leased" and row.last:
+                    self._finish(row, "dead", now, "exhausted", row.error or "the lease ended")
+                else:
+                    self._line_up(row, row.due, now)
+        if self.expiry.first <= now:
+            for row in self.expiry.due(now, spare):
+                if row.state != "leased":  # else when it comes back
+                    self._finish(row, "dead", now, "expired")
+
+    @property
+    def not_before(self) -> float:
+        """Before this, time brings nothing about: what next_due says or earlier, and cheaper."""
+        return min(self.due.first, self.expiry.first)
 
     def next_due(self) -> float:
         """When time next brings something about; infinity if nothing waits for it."""
@@ -104,13 +111,17 @@ class Course:
         error: str = "",
     ) -> Entry | None:
         """Every way an open message ends comes through here; who is to line up for that."""
-        self.due.drop(row)
-        self.expiry.drop(row)
+        if row.state != "pending":
+            self.due.drop(row)
+        if row.expires is not None:
+            self.expiry.drop(row)
         shelf = self.shelves.get(row.mailbox)
         head = shelf.leave(row) if shelf is not None else None
         row.ready = row.blocked = False
         row.fence += 1
-        row.state, row.settled_at, row.reason, row.error = state, now, reason, error or row.error
+        row.state, row.settled_at = state, now
+        if reason is not None:
+            row.reason, row.error = reason, error or row.error
         self._end(row, now)
         return head
 

@@ -21,6 +21,7 @@ from ...records import Record
 from ...store import (
     FATE,
     MAIL,
+    Accepted,
     Batch,
     Box,
     Claim,
@@ -61,17 +62,23 @@ class Ledger(Course):
             held = self.held(turn.token)
             if held is None:
                 return Verdict(Refusal("lease_lost"), died=self._obituaries())
-        plan = Plan(self, now, held, turn.outcome)
-        for send in turn.sends:
-            refusal = plan.add(send)
-            if refusal is not None:
-                return Verdict(refusal, died=self._obituaries())
+        plan = None
+        if turn.sends:
+            plan = Plan(self, now, held, turn.outcome)
+            for send in turn.sends:
+                refusal = plan.add(send)
+                if refusal is not None:
+                    return Verdict(refusal, died=self._obituaries())
         if held is not None and turn.outcome is not None:
             self._settle(held, turn.outcome, now)
-        for kind, send in plan.steps:
-            self._store(kind, send, now)
+        if plan is None:
+            accepted: tuple[Accepted, ...] = ()
+        else:
+            for kind, send in plan.steps:
+                self._store(kind, send, now)
+            accepted = tuple(plan.accepted)
         self.books.forget(now)  # not before: an answer must find the request it settles
-        return Verdict(None, tuple(plan.accepted), self._obituaries())
+        return Verdict(None, accepted, self._obituaries() if self.untold else ())
 
     def held(self, token: str) -> Entry | None:
         """The open message of a token, unless another has had it since."""
@@ -83,12 +90,12 @@ class Ledger(Course):
         return row if row is not None and row.fence == fence and row.state not in FINAL else None
 
     def _settle(self, row: Entry, outcome: Outcome, now: float) -> None:
-        if isinstance(outcome, Extend):
+        if isinstance(outcome, Done):
+            self._finish(row, "done", now)
+        elif isinstance(outcome, Extend):
             if outcome.hold is not None:
                 row.held_until = now + outcome.hold
             self._lease(row, now + outcome.seconds)
-        elif isinstance(outcome, Done):
-            self._finish(row, "done", now)
         elif isinstance(outcome, Again):
             row.fence += 1
             if not outcome.counts:
@@ -116,11 +123,11 @@ class Ledger(Course):
         shelf = self.shelves[row.mailbox]
         if row.expires is not None:
             self.expiry.set(row, row.expires)
-        row.blocked = not shelf.enter(row)
-        row.state = "scheduled" if row.due > now else "pending"
-        if row.blocked:
-            return
-        if row.due > now:
+        later = row.due > now
+        row.state = "scheduled" if later else "pending"
+        if not shelf.enter(row):
+            row.blocked = True
+        elif later:
             self.due.set(row, row.due)
         else:
             shelf.add(row)
@@ -150,7 +157,7 @@ class Ledger(Course):
         while len(leased) < claim.limit and (row := shelf.pop()) is not None:
             leased.append(self._grant(row, claim, len(leased), now))
         self.books.forget(now)
-        return Batch(tuple(leased), self._obituaries())
+        return Batch(tuple(leased), self._obituaries() if self.untold else ())
 
     def _grant(self, row: Entry, claim: Claim, index: int, now: float) -> Leased:
         row.attempt += 1

@@ -37,21 +37,19 @@ class Plan:
 
     def add(self, send: Send) -> Refusal | None:
         """Plan one send; a Refusal ends the turn."""
-        known = self._known(send) or self._late_answer(send)
+        known = self._known(send)
+        if known is None and send.answers is not None:
+            known = self._late_answer(send, send.answers)
+        if known is None:
+            known = self._place(send) or Accepted(send.id)
         if isinstance(known, Refusal):
             return known
-        if known is None:
-            refusal = self._place(send)
-            if refusal is not None:
-                return refusal
-        self.accepted.append(known or Accepted(send.id))
+        self.accepted.append(known)
         return None
 
-    def _late_answer(self, send: Send) -> Accepted | None:
+    def _late_answer(self, send: Send, answers: str) -> Accepted | None:
         """An answer that nobody waits for any more, or that is the second one."""
-        if send.answers is None:
-            return None
-        request = self._ledger.books.rows.get(send.answers)
+        request = self._ledger.books.rows.get(answers)
         if request is None:
             late = send.awaited
         else:
@@ -64,40 +62,43 @@ class Plan:
 
     def _place(self, send: Send) -> Refusal | None:
         """Where it goes: to its request, to the dead letters, or into the mailbox."""
-        request = self._ledger.books.rows.get(send.answers) if send.answers is not None else None
-        if request is not None and request.asks:
-            self._answered.add(request.id)
-            self._step("answer", send)
+        kind: Literal["mail", "answer", "dead"] = "mail"
+        if send.answers is not None and self._asks(send.answers):
+            self._answered.add(send.answers)
+            kind = "answer"
         elif send.dead is not None:
-            self._step("dead", send)
+            kind = "dead"
+        elif (refusal := self._no_place(send)) is None:
+            self._added[send.mailbox] = self._added.get(send.mailbox, 0) + 1
+        elif send.alone:
+            kind = "dead"
+            copy = send.answers is None  # of a broadcast; else an answer
+            full = copy and refusal.kind == "full"
+            reason: DeadReason = "full" if full else "undeliverable"
+            send = replace(send, dead=(reason, refusal.kind))
         else:
-            refusal = self._no_place(send)
-            if refusal is None:
-                self._added[send.mailbox] = self._added.get(send.mailbox, 0) + 1
-                self._step("mail", send)
-            elif send.alone:
-                copy = send.answers is None  # of a broadcast; else an answer
-                full = copy and refusal.kind == "full"
-                reason: DeadReason = "full" if full else "undeliverable"
-                self._step("dead", replace(send, dead=(reason, refusal.kind)))
-            else:
-                return refusal
-        return None
-
-    def _step(self, kind: Literal["mail", "answer", "dead"], send: Send) -> None:
+            return refusal
         self._planned[send.id] = send
         if send.key is not None:
             self._keyed[send.mailbox, send.sender, send.key] = send
         self.steps.append((kind, send))
+        return None
+
+    def _asks(self, request_id: str) -> bool:
+        request = self._ledger.books.rows.get(request_id)
+        return request is not None and request.asks
 
     def _known(self, send: Send) -> Accepted | Refusal | None:
         """What the ledger, or this turn, has already under the key or the id."""
+        books = self._ledger.books
+        if send.key is None and send.id not in books.rows and send.id not in self._planned:
+            return None
         name = send.mailbox, send.sender, send.key
         first: Entry | Send | None = None
         if send.key is not None:
-            first = self._keyed.get(name) or self._ledger.books.keys.get(name)
+            first = self._keyed.get(name) or books.keys.get(name)
         if first is None:
-            first = self._planned.get(send.id) or self._ledger.books.rows.get(send.id)
+            first = self._planned.get(send.id) or books.rows.get(send.id)
             if first is None:
                 return None
             if (first.mailbox, first.sender, first.key) != name:

@@ -104,6 +104,7 @@ class Shelf:
         # With the place it was put at: a redriven message has another, its old one is passed over.
         self._fresh: tuple[deque[tuple[int, Entry]], ...] = tuple(deque() for _ in range(4))
         self._returned: tuple[list[tuple[int, Entry]], ...] = ([], [], [], [])
+        self._lines = tuple(zip(self._fresh, self._returned, strict=True))
         self._ready = 0
         self._threads: dict[str, deque[Entry]] = {}
 
@@ -121,7 +122,8 @@ class Shelf:
         """Count a message out; what now heads its thread, if that had waited for it."""
         if self.open.pop(row.id, None) is None:
             return None
-        self.withdraw(row)
+        if row.ready:
+            self.withdraw(row)
         if not row.threaded:
             return None
         thread = self._threads[row.thread]
@@ -160,7 +162,7 @@ class Shelf:
     def in_line(self) -> Iterator[Entry]:
         """What is ready, in the order in which it would be taken."""
         by_place = itemgetter(0)
-        for fresh, returned in zip(self._fresh, self._returned, strict=True):
+        for fresh, returned in self._lines:
             before = None
             for entry in heapq.merge(fresh, sorted(returned, key=by_place), key=by_place):
                 if _stands(entry) and entry[1] is not before:  # at an old place twice, perhaps
@@ -169,7 +171,7 @@ class Shelf:
 
     def pop(self) -> Entry | None:
         """Take the first ready message; who has left the line is passed over."""
-        for fresh, returned in zip(self._fresh, self._returned, strict=True):
+        for fresh, returned in self._lines:
             while fresh or returned:
                 if returned and (not fresh or returned[0][0] < fresh[0][0]):
                     entry = heapq.heappop(returned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from .rows import Entry
 
@@ -15,9 +15,11 @@ class Timers:
 
     Equal deadlines come in the order of the rows' places: what is decided depends on the rows
     alone, not on the history of this object.
+    first: no deadline is before this, so that most of those who would ask for what is due need not.
     """
 
     def __init__(self) -> None:
+        self.first = _NEVER
         self._at: dict[Entry, float] = {}
         self._heap: list[tuple[float, int, int, Entry]] = []
         self._count = 0
@@ -27,7 +29,8 @@ class Timers:
         self._at[row] = at
         self._count += 1  # keeps rows from being compared
         heapq.heappush(self._heap, (at, row.place, self._count, row))
-        if len(self._heap) > 2 * len(self._at) + 64:
+        self.first = self._heap[0][0]
+        if self._count % 64 == 0 and len(self._heap) > 2 * len(self._at) + 64:
             self._heap = [entry for entry in self._heap if self._at.get(entry[3]) == entry[0]]
             heapq.heapify(self._heap)
 
@@ -44,14 +47,11 @@ class Timers:
         heap = self._heap
         while heap and self._at.get(heap[0][3]) != heap[0][0]:
             heapq.heappop(heap)
-        return heap[0][0] if heap else _NEVER
+        self.first = heap[0][0] if heap else _NEVER
+        return self.first
 
-    def due(self, now: float, spare: Entry | None = None) -> Iterable[Entry]:
+    def due(self, now: float, spare: Entry | None = None) -> Iterator[Entry]:
         """Each row but `spare` whose deadline has come, in order; it is dropped as it is given."""
-        heap = self._heap
-        return self._due(now, spare) if heap and heap[0][0] <= now else ()
-
-    def _due(self, now: float, spare: Entry | None) -> Iterator[Entry]:
         spared: float | None = None
         while (at := self.next()) <= now:
             row = heapq.heappop(self._heap)[3]

@@ -108,6 +108,8 @@ class InMemoryA2ADeliveryStore:
 
     def _arm(self) -> None:
         """Have the alarm sound when time next brings something about."""
+        if self._alarm is not None and self._alarm_at <= self._ledger.not_before:
+            return
         at = self._ledger.next_due()
         if self._alarm is not None:
             if self._alarm_at <= at:
