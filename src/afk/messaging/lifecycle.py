@@ -61,7 +61,7 @@ TRANSITIONS: dict[tuple[State | None, str], State] = {
 lease ended and before anyone claimed the message again."""
 
 
-class RetryPolicy(Struct, frozen=True, array_like=True):
+class RetryPolicy(Struct, frozen=True, array_like=True, gc=False):
     """When a failed attempt is tried again.
 
     The n-th retry comes after `min(cap, base * factor ** (n - 1))` seconds, with
@@ -90,11 +90,11 @@ class RetryPolicy(Struct, frozen=True, array_like=True):
         return most * chance if self.jitter == "full" else most
 
 
-class Done(Struct, frozen=True, tag=True):
+class Done(Struct, frozen=True, tag=True, gc=False):
     """The work is finished; the sends of its turn leave with it."""
 
 
-class Again(Struct, frozen=True, tag=True):
+class Again(Struct, frozen=True, tag=True, gc=False):
     """Not finished: due again after `delay` seconds. Uncounted attempts are given back."""
 
     delay: float
@@ -102,14 +102,14 @@ class Again(Struct, frozen=True, tag=True):
     counts: bool = True
 
 
-class Dead(Struct, frozen=True, tag=True):
+class Dead(Struct, frozen=True, tag=True, gc=False):
     """Never to be delivered again, unless redriven."""
 
     reason: DeadReason
     error: str = ""
 
 
-class Extend(Struct, frozen=True, tag=True):
+class Extend(Struct, frozen=True, tag=True, gc=False):
     """The lease now ends `seconds` from now; with `hold` the store keeps renewing it.
 
     hold: for how many seconds at most, as long as this process lives.
@@ -180,7 +180,7 @@ def room(capacity: int, urgent: bool) -> int:
     return capacity if urgent else capacity - capacity // 10
 
 
-class Keeping(Struct, frozen=True):
+class Keeping(Struct, frozen=True, gc=False):
     """Until when a finished message keeps its body, and its row (key, digest, result)."""
 
     body: float

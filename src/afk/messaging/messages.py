@@ -55,7 +55,7 @@ class _Ids:
 new_id = _Ids()
 
 
-class Context(Struct, frozen=True, kw_only=True):
+class Context(Struct, frozen=True, kw_only=True, gc=False):
     """What a message carries beyond its public fields, so that either view keeps all of it.
 
     awaited: of a request, that its sender waits for the answer; of a response, that what it

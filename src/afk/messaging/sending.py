@@ -42,7 +42,7 @@ class SendOptions(TypedDict, total=False):
     thread_id: str
 
 
-class Sent(Struct, frozen=True):
+class Sent(Struct, frozen=True, gc=False):
     """What a StoreError tells the caller to send again, and the caller's deadline, if any."""
 
     record: Record

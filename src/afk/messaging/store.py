@@ -56,7 +56,11 @@ class Box(Struct, frozen=True, kw_only=True, array_like=True):
     max_bytes: int = 1_048_576
 
 
-class Send(Struct, frozen=True, kw_only=True, array_like=True):
+# What is made for each message is out of the garbage collector's sight: it cannot be changed, so
+# what it holds was there before it and cannot lead back to it.
+
+
+class Send(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One message to store. Times in seconds; `rank` 0 (urgent) to 3 (low)."""
 
     body: Body
@@ -86,7 +90,7 @@ class Send(Struct, frozen=True, kw_only=True, array_like=True):
     history_max: int = 100_000
 
 
-class Turn(Struct, frozen=True, kw_only=True, array_like=True):
+class Turn(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One atomic step: the outcome of a leased delivery (if any) and what is sent with it."""
 
     sends: tuple[Send, ...] = ()
@@ -99,7 +103,7 @@ class Turn(Struct, frozen=True, kw_only=True, array_like=True):
 RefusalKind = Literal["unknown", "full", "too_large", "conflict", "lease_lost", "roster"]
 
 
-class Refusal(Struct, frozen=True):
+class Refusal(Struct, frozen=True, gc=False):
     """Why a turn was not taken; nothing of it was stored. `limit` is bytes or messages."""
 
     kind: RefusalKind
@@ -108,7 +112,7 @@ class Refusal(Struct, frozen=True):
     limit: int = 0
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """A stored send: under which id, and whether that was there before."""
 
     id: str
@@ -117,7 +121,7 @@ class Accepted(Struct, frozen=True):
     """A second answer: counted and logged, not stored."""
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, gc=False):
     """What became of a turn. `died`: ids of messages that became dead letters in this call."""
 
     refusal: Refusal | None = None
@@ -125,7 +129,7 @@ class Verdict(Struct, frozen=True):
     died: tuple[str, ...] = ()
 
 
-class Claim(Struct, frozen=True, kw_only=True, array_like=True):
+class Claim(Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """Take up to `limit` messages of a mailbox.
 
     lease: seconds each is this consumer's. hold: renew it for up to so many seconds as long
@@ -142,7 +146,7 @@ class Claim(Struct, frozen=True, kw_only=True, array_like=True):
     take: bool = False
 
 
-class Leased(Struct, frozen=True, kw_only=True):
+class Leased(Struct, frozen=True, kw_only=True, gc=False):
     """A claimed message. attempt counts from 1; token fences every later step.
 
     token is None when it was taken (`Claim.take`): already settled.
@@ -156,7 +160,7 @@ class Leased(Struct, frozen=True, kw_only=True):
     redrives: int
 
 
-class Batch(Struct, frozen=True):
+class Batch(Struct, frozen=True, gc=False):
     """What a claim took, in delivery order, and what died while time was let pass."""
 
     leased: tuple[Leased, ...] = ()
@@ -193,7 +197,7 @@ class Query(Struct, frozen=True, kw_only=True):
     limit: int | None = None
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class Row(Struct, frozen=True, kw_only=True, gc=False):
     """A delivery as it stands. Times are seconds since the epoch on the store's clock."""
 
     id: str

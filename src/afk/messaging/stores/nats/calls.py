@@ -26,17 +26,20 @@ class Call:
         """Pass the answers on; an error among them is raised."""
         if self.future.done():
             return
-        error = next((each for each in answers if isinstance(each, BaseException)), None)
-        if error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(answers)
+        for each in answers:
+            if isinstance(each, BaseException):
+                self.future.set_exception(each)
+                return
+        self.future.set_result(answers)
 
     def size(self) -> int:
         """The bytes of its bodies."""
-        turns = [op.turn for op in self.ops if isinstance(op, Put)]
-        bodies = [send.body for turn in turns for send in turn.sends]
-        return sum([len(body) for body in bodies if isinstance(body, bytes)])
+        size = 0
+        for op in self.ops:
+            if isinstance(op, Put):
+                for send in op.turn.sends:
+                    size += len(send.body) if isinstance(send.body, bytes) else 0
+        return size
 
     def fail(self, error: MessagingError) -> None:
         """There will be no answer."""

@@ -24,13 +24,13 @@ ENVELOPE = 128
 """Bytes a message needs around its operations, at most."""
 
 
-class Put(Struct, frozen=True, array_like=True, tag="p"):
+class Put(Struct, frozen=True, array_like=True, tag="p", gc=False):
     """`A2ADeliveryStore.put`, of one turn."""
 
     turn: Turn
 
 
-class Take(Struct, frozen=True, array_like=True, tag="c"):
+class Take(Struct, frozen=True, array_like=True, tag="c", gc=False):
     """`A2ADeliveryStore.claim`."""
 
     claim: Claim
@@ -66,7 +66,7 @@ class Based(Struct, frozen=True, array_like=True, tag="i"):
 Op = Put | Take | Bind | Unbind | Amend | Based
 
 
-class Part(Struct, frozen=True, array_like=True):
+class Part(Struct, frozen=True, array_like=True, gc=False):
     """One message of the log: a part of the number-th group of a writer.
 
     now: the time, if the writer has a clock of its own; else it is when the server stored the
@@ -129,12 +129,16 @@ def part(message: bytes) -> Part | None:
 
 def as_data(turn: Turn) -> Turn:
     """The turn with its bodies in wire form, and texts that can be encoded."""
-    return replace(turn, sends=tuple([_plain(send) for send in turn.sends]), outcome=_said(turn))
+    outcome = _said(turn)
+    if not turn.sends and outcome is turn.outcome:
+        return turn
+    return replace(turn, sends=tuple([_plain(send) for send in turn.sends]), outcome=outcome)
 
 
 def _plain(send: Send) -> Send:
-    dead = None if send.dead is None else (send.dead[0], _text(send.dead[1]))
-    return replace(send, body=wire(send.body), dead=dead)
+    if send.dead is None:
+        return replace(send, body=wire(send.body))
+    return replace(send, body=wire(send.body), dead=(send.dead[0], _text(send.dead[1])))
 
 
 def _said(turn: Turn) -> Outcome | None:
