@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Any
 
 
 class Timeouts:
@@ -14,12 +15,12 @@ class Timeouts:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._ends: dict[asyncio.Task[object], float] = {}
+        self._ends: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._ends[_task()] = end = loop.time() + self._seconds
+        self._ends[current_task()] = end = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_at(end, self._cancel_late)
 
@@ -29,7 +30,7 @@ class Timeouts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        task = _task()
+        task = current_task()
         if self._ends.pop(task, None) is not None:
             return
         # As in asyncio.timeout: who else cancelled the task is not to be told of a time-out.
@@ -53,7 +54,8 @@ class Timeouts:
             task.cancel()
 
 
-def _task() -> asyncio.Task[object]:
+def current_task() -> asyncio.Task[Any]:
+    """The task that this is called in."""
     task = asyncio.current_task()
     assert task is not None  # blocks with an await in them run in tasks
     return task

@@ -16,7 +16,7 @@ from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreErr
 from .lifecycle import RetryPolicy
 from .log import log
 from .store import Leased
-from .timeouts import Timeouts
+from .timeouts import Timeouts, current_task
 from .views import M
 
 Handler = Callable[[Delivery[M]], Awaitable[Any]]
@@ -104,14 +104,8 @@ class Worker(Generic[M]):
         for leased in batch:
             delivery = self._opened(leased, self._work.lease, self._work.retry)
             if delivery is not None:
-                task = asyncio.create_task(self._handle(delivery))
                 self._handling += 1
-                self._running.add(task)
-                task.add_done_callback(self._over)
-
-    def _over(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._free.set()
+                self._running.add(asyncio.create_task(self._handle(delivery)))
 
     async def _drain(self) -> None:
         try:
@@ -136,6 +130,9 @@ class Worker(Generic[M]):
         except asyncio.CancelledError:
             delivery.give_back_later()
             raise
+        finally:
+            self._running.discard(current_task())
+            self._free.set()
 
     async def _outcome(self, delivery: Delivery[M]) -> Callable[[], Awaitable[None]]:
         """Run the handler; the call that settles what it did."""
