@@ -19,8 +19,9 @@ from . import codec
 from .operations import Ask, Operation, Put, Take
 from .session import Call
 
-MOST_TURNS, MOST_BYTES = 1000, 2**22
-"""What one call may hold."""
+MOST_TURNS, MOST_BYTES = 64, 2**22
+"""What one call may hold. While the server is at work on the next one, this process is for those
+whom this one answered: with all in one call each would wait for the other."""
 
 Piece = tuple[Put, int]
 """A turn of a put, by its number."""
@@ -102,15 +103,18 @@ class Step:
 
     def ack(self, piece: Piece, token: str) -> bool:
         """Take an ack in; False if there is no place for it."""
-        if token in self._acks or len(self._acks) >= MOST_TURNS:
+        if token in self._acks or self._full:
             return False
         self._acks[token] = piece
         return True
 
+    @property
+    def _full(self) -> bool:
+        return len(self._acks) + len(self._sends) >= MOST_TURNS
+
     def send(self, piece: Piece, send: Send) -> bool:
         """Take a send in; False if there is no place for it."""
-        full = len(self._sends) >= MOST_TURNS or self._size > MOST_BYTES
-        if full or send.id in self._sends:
+        if self._full or self._size > MOST_BYTES or send.id in self._sends:
             return False
         self._sends[send.id] = piece, send
         self._size += len(wire(send.body))

@@ -7,9 +7,10 @@ from typing import Any
 
 from .codec import Packed, joined
 
-MOST_TURNS = 64
+MOST_TURNS = 32
 MOST_BYTES = 2**20
-"""What one script may hold: the server does nothing else meanwhile."""
+"""What one script may hold: the server does nothing else meanwhile, and while it is at work on the
+next one this process is for those whom this one answered."""
 AT_ONCE = 0.05
 """Seconds after the first caller within which others may join."""
 
