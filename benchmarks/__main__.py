@@ -23,7 +23,7 @@ from .runner import say
 from .text import text_table
 
 PARTS = tuple(ABOUT)
-PAGE = ("workloads", "curves", "wake", "memory", "start")
+PAGE = ("workloads", "profile", "curves", "wake", "memory", "start")
 """What is measured unless somebody says which; the others take long."""
 
 

@@ -41,6 +41,17 @@ ABOUT = {
         " and system; server, of the server's processes; RSS, the most memory the process held."
         " `Ours over its` compares messages a second, in W2 the p50.",
     ),
+    "profile": (
+        "Where the time goes",
+        "Processor time of the process that sends and handles (not of a server), by whose code it"
+        " is: whoever holds the interpreter's lock is looked for with py-spy 500 times a second, "
+        "and what is written in C counts as its caller's. What runs without the lock (system "
+        "calls, SQLite) is the rest of what the process took. `mailboxes` is what all stores "
+        "share: messages, checks, orders, workers, receipts. `ledger` is the rules of the memory "
+        "store and of NATS, which the others have in SQL or Lua. `event loop` is asyncio. The "
+        "last column is what one process could reach if all but mailboxes and event loop took no "
+        "time at all, and no server were waited for.",
+    ),
     "curves": (
         "Cost as work grows",
         "One message after the other is sent, claimed and acked, with ever more of one thing and"
@@ -216,6 +227,7 @@ WHY: dict[str, dict[str, str]] = {
         " what one of them does all of them pay for: processor time a message grows with their"
         " number, until it is the cores that are waited for.",
     },
+    "profile": {},
     "claim": {},
     "wake": {},
     "growth": {},

@@ -15,15 +15,19 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """An async generator, named `module:function` under `benchmarks`, and its arguments."""
+    """An async generator, named `module:function` under `benchmarks`, and its arguments.
+
+    under: a program that runs its process, and watches it.
+    """
 
     target: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    under: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
         """What starts its process."""
         target = f"benchmarks.{self.target}"
-        worker = [sys.executable, "-m", "benchmarks.worker"]
+        worker = [*self.under, sys.executable, "-m", "benchmarks.worker"]
         return [*worker, target, json.dumps(self.arguments)]
 
 
@@ -51,6 +55,8 @@ class Process:
         """Wait for what was started."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
+        while line and not line.startswith(("{", "null")):  # a watcher's own word
+            line = self._process.stdout.readline()
         if not line:
             sys.exit(f"{self._job} failed, see above")
         answer: Answer = json.loads(line)
