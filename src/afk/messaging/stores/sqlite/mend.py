@@ -8,7 +8,7 @@ from typing import Literal
 from ...records import decode, fingerprint
 from ...store import MAIL, Box
 from .claim import pass_time
-from .step import BLOCKED, CANCELLED, DEAD, LEASED, PENDING, READY, Held, Step
+from .step import BLOCKED, CANCELLED, DEAD, ENDING, LEASED, PENDING, READY, Held, Step
 
 
 def bind(step: Step, box: Box) -> Box:
@@ -112,11 +112,10 @@ def _discard(step: Step, row: Held) -> bool:
     if row.state != DEAD:
         return False
     (body,) = step.db.execute("SELECT body FROM afk_delivery WHERE seq = ?", (row.seq,)).fetchone()
-    columns = step.ending(row, CANCELLED, None, row.error)
-    columns |= {"body": None, "digest": fingerprint(body)}
+    changes = ", ".join(f"{name} = ?" for name in ("digest", *ENDING))
     step.db.execute(
-        f"UPDATE afk_delivery SET {', '.join(f'{name} = ?' for name in columns)} WHERE seq = ?",
-        (*columns.values(), row.seq),
+        f"UPDATE afk_delivery SET body = NULL, {changes} WHERE seq = ?",
+        (fingerprint(body), *step.ending(row, CANCELLED, None, row.error), row.seq),
     )
     step.ended_as(row, CANCELLED)
     return True

@@ -13,12 +13,21 @@ from .step import (
     CANCELLED,
     DEAD,
     DONE,
+    ENDING,
     PENDING,
     READY,
     SCHEDULED,
     Held,
     Step,
 )
+
+_ALWAYS = (
+    *("seq", "space", "id", "mailbox", "sender", "key", "digest", "rank", "body"),
+    *("line", "start", "thread", "chain", "awaited", "ttl", "until", "expires", "accepted"),
+    *("retention", "history", "history_max"),
+)
+_WAITING = ("state", "error", "due")
+"""Columns of all that is stored, and those of an open message beside them."""
 
 
 def take_turns(step: Step, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
@@ -96,6 +105,10 @@ def _settle(step: Step, row: Held, token: str, outcome: Outcome) -> None:
 
 def _send(step: Step, send: Send) -> Accepted | Refusal:
     """Store one message, or say why not; a known key or id is looked for before room is."""
+    plain = send.key is None and send.answers is None and send.dead is None
+    # Storing it tells whether its id is known, without a look of its own.
+    if plain and _no_place(step, send) is None and _admit(step, send, _new(step, send)):
+        return Accepted(send.id)
     known = _known(step, send)
     if known is not None:
         return known
@@ -116,7 +129,7 @@ def _send(step: Step, send: Send) -> Accepted | Refusal:
             dead = (reason, refusal.kind)
     row = _new(step, send)
     if dead is not None:
-        _insert(step, send, row, **step.ending(row, DEAD, *dead))
+        _insert(step, send, row, ENDING, step.ending(row, DEAD, *dead))
         step.ended_as(row, DEAD)
     else:
         _admit(step, send, row)
@@ -184,27 +197,26 @@ def _new(step: Step, send: Send) -> Held:
     )
 
 
-def _admit(step: Step, send: Send, row: Held) -> None:
-    """A new message takes its place: ready, scheduled, or behind its thread's head."""
+def _admit(step: Step, send: Send, row: Held) -> bool:
+    """A new message takes its place: ready, scheduled, or behind its thread's head. False, and
+    nothing is stored, if its id was there."""
     shelf = step.shelf(send.mailbox)
     assert shelf is not None
-    shelf.open += 1
-    shelf.dirty = True
-    if row.until is not None:
-        step.next_due = min(step.next_due, row.until)
     if shelf.box.ordered and send.thread:
         row.thread = send.thread
         if step.where("mailbox = ? AND thread = ? LIMIT 1", send.mailbox, send.thread):
             row.line = BLOCKED
-    if row.line == BLOCKED:
-        _insert(step, send, row)
-    elif row.start > step.now:
-        row.line = None
-        step.next_due = min(step.next_due, row.start)
-        _insert(step, send, row, state=SCHEDULED, due=row.start)
-    else:
+    due = None
+    if row.line != BLOCKED and row.start > step.now:
+        row.state, row.line, due = SCHEDULED, None, row.start
+    if not _insert(step, send, row, _WAITING, (row.state, "", due)):
+        return False
+    shelf.open += 1
+    shelf.dirty = True
+    step.next_due = min(step.next_due, row.until or step.next_due, due or step.next_due)
+    if row.line == READY:
         step.topics.append(MAIL + send.mailbox)
-        _insert(step, send, row)
+    return True
 
 
 def _answer(step: Step, send: Send, request: Held) -> Accepted:
@@ -216,7 +228,8 @@ def _answer(step: Step, send: Send, request: Held) -> Accepted:
         return Accepted(send.id, ignored=True)
     row = _new(step, send)
     row.retention = max(send.retention, request.retention)  # as long as who asked counts on it
-    _insert(step, send, row, awaited=2, **step.ending(row, DONE, None, "", answer=True))
+    row.awaited = 2
+    _insert(step, send, row, ENDING, step.ending(row, DONE, None, "", answer=True))
     step.ended_as(row, DONE)
     # The request must be found for as long as its result is kept, as a dead letter whole.
     step.db.execute(
@@ -228,42 +241,32 @@ def _answer(step: Step, send: Send, request: Held) -> Accepted:
     return Accepted(send.id)
 
 
-def _insert(step: Step, send: Send, row: Held, **changes: object) -> None:
-    ended = "settled" in changes
-    values: dict[str, object] = {
-        "seq": row.seq,
-        "space": step.space,
-        "id": send.id,
-        "mailbox": send.mailbox,
-        "sender": send.sender,
-        "key": send.key,
-        "digest": fingerprint(send.body) if row.kept else None,
-        "rank": send.rank,
-        "body": wire(send.body),
-        "state": row.state,
-        "line": None if ended else row.line,
-        "start": row.start,
-        "fence": 0,
-        "attempt": 0,
-        "last": 0,
-        "thread": row.thread,
-        "chain": send.chain,
-        "awaited": row.awaited,
-        "ttl": send.ttl,
-        "until": row.until,
-        "expires": None if ended else row.until,
-        "accepted": step.now,
-        "error": "",
-        "redrives": 0,
-        "retention": send.retention,
-        "history": send.history,
-        "history_max": send.history_max,
-    } | changes
-    step.db.execute(_inserting(tuple(values)), tuple(values.values()))
+def _insert(
+    step: Step, send: Send, row: Held, columns: tuple[str, ...], values: tuple[object, ...]
+) -> bool:
+    """Store it with these columns beside those that all have; False if its id was there."""
+    ended = columns is ENDING
+    body = wire(send.body)
+    stored = step.db.execute(
+        _inserting(columns),
+        (
+            *(row.seq, step.space, send.id, send.mailbox, send.sender, send.key),
+            *(fingerprint(send.body) if row.kept else None, send.rank, body),
+            *(None if ended else row.line, row.start, row.thread, send.chain, row.awaited),
+            *(send.ttl, row.until, None if ended else row.until, step.now),
+            *(send.retention, send.history, send.history_max),
+            *values,
+        ),
+    )
+    return stored.rowcount == 1
 
 
 @cache
 def _inserting(columns: tuple[str, ...]) -> str:
     """One text for the same columns."""
-    places = ", ".join("?" * len(columns))
-    return f"INSERT INTO afk_delivery ({', '.join(columns)}) VALUES ({places})"
+    names = (*_ALWAYS, *columns)
+    places = ", ".join("?" * len(names))
+    return (
+        f"INSERT INTO afk_delivery (fence, attempt, last, redrives, {', '.join(names)})"
+        f" VALUES (0, 0, 0, 0, {places}) ON CONFLICT (space, id) DO NOTHING"
+    )

@@ -48,6 +48,13 @@ _HELD = (
     " FROM afk_delivery"
 )
 _BY_ID = f"{_HELD} WHERE space = ? AND id = ?"
+ENDING = ("state", "settled", "reason", "error", "dead", "gone", "fade", "trim")
+"""The columns that say how a message ended."""
+_END = (
+    "UPDATE afk_delivery SET line = NULL, due = NULL, expires = NULL, thread = NULL, fence = ?,"
+    f" attempt = ?, {', '.join(f'{name} = ?' for name in ENDING)}"
+    f" WHERE seq = ? AND state < {DONE}"
+)
 
 
 @cache
@@ -209,17 +216,9 @@ class Step:
 
     def _end(self, row: Held, state: int, reason: DeadReason | None, error: str) -> None:
         columns = self.ending(row, state, reason, error or row.error)
+        values = (row.fence + 1, row.attempt, *columns, row.seq)
         # In a batch, a message may have ended with another before it: then this changes nothing.
-        if self.update(
-            row,
-            line=None,
-            due=None,
-            expires=None,
-            thread=None,
-            fence=row.fence + 1,
-            attempt=row.attempt,
-            **columns,
-        ):
+        if self.db.execute(_END, values).rowcount == 1:
             self.count(row.mailbox, -1)
             self.ended_as(row, state)
 
@@ -232,8 +231,8 @@ class Step:
 
     def ending(
         self, row: Held, state: int, reason: DeadReason | None, error: str, *, answer: bool = False
-    ) -> dict[str, object]:
-        """The columns of a message that ends now, as the next one to be counted."""
+    ) -> tuple[object, ...]:
+        """The values of `ENDING` for a message that ends now, as the next one to be counted."""
         number = self.ended + 1
         keep = keeping(
             STATES[state],
@@ -245,16 +244,16 @@ class Step:
             answer=answer,
         )
         whole = keep is not None and keep.body == keep.row and (answer or state == DEAD)
-        return {
-            "state": state,
-            "settled": self.now,
-            "reason": reason,
-            "error": error,
-            "dead": number if state == DEAD else None,
-            "gone": keep and keep.row,
-            "fade": keep and keep.body,
-            "trim": None if keep is None or whole else number + row.history_max,
-        }
+        return (
+            state,
+            self.now,
+            reason,
+            error,
+            number if state == DEAD else None,
+            keep and keep.row,
+            keep and keep.body,
+            None if keep is None or whole else number + row.history_max,
+        )
 
     def extend(self, row: Held, seconds: float) -> None:
         """Its lease now ends `seconds` from now; the delay that would follow it stays."""
