@@ -44,13 +44,13 @@ ABOUT = {
     "profile": (
         "Where the time goes",
         "Processor time of the process that sends and handles (not of a server), by whose code it"
-        " is: whoever holds the interpreter's lock is looked for with py-spy 500 times a second, "
-        "and what is written in C counts as its caller's. What runs without the lock (system "
-        "calls, SQLite) is the rest of what the process took. `mailboxes` is what all stores "
-        "share: messages, checks, orders, workers, receipts. `ledger` is the rules of the memory "
-        "store and of NATS, which the others have in SQL or Lua. `event loop` is asyncio. The "
-        "last column is what one process could reach if all but mailboxes and event loop took no "
-        "time at all, and no server were waited for.",
+        " is: whoever holds the interpreter's lock is looked for with py-spy 500 times a second,"
+        " and what is written in C counts as its caller's. What runs without the lock (system"
+        " calls, SQLite) is the rest of what the process took. `mailboxes` is what all stores"
+        " share: messages, checks, orders, workers, receipts. `ledger` is the rules of the memory"
+        " store and of NATS, which the others have in SQL or Lua. `event loop` is asyncio. The"
+        " last column is what one process could reach if all but mailboxes and event loop took no"
+        " time at all, and no server were waited for.",
     ),
     "curves": (
         "Cost as work grows",

@@ -27,18 +27,18 @@ def ms(seconds: float) -> int:
 
 
 class Packed(Struct, frozen=True):
-    """Turns as put.lua takes them, and the bodies of their sends."""
+    """Turns as put.lua takes them, and the bodies of their sends. size: bytes of these."""
 
     turns: tuple[Raw, ...]
     bodies: tuple[bytes, ...]
+    size: int
 
 
 def packed(turns: tuple[Turn, ...], held: Container[str]) -> Packed:
     """Turns for put.lua. held: the tokens whose leases are being renewed."""
-    return Packed(
-        tuple([Raw(_pack(_turn(turn, held))) for turn in turns]),
-        tuple([wire(send.body) for turn in turns for send in turn.sends]),
-    )
+    bodies = tuple([wire(send.body) for turn in turns for send in turn.sends])
+    texts = tuple([Raw(_pack(_turn(turn, held))) for turn in turns])
+    return Packed(texts, bodies, sum(map(len, bodies)) if bodies else 0)
 
 
 def joined(parts: Iterable[Packed]) -> tuple[Any, ...]:

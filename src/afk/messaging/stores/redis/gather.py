@@ -29,7 +29,7 @@ class Gathered:
     def add(self, packed: Packed, future: asyncio.Future[Any], now: float) -> bool:
         """Take one caller's turns in; False if they do not fit, or it has waited for the server:
         every caller has a patience of its own."""
-        turns, size = len(packed.turns), sum(map(len, packed.bodies))
+        turns, size = len(packed.turns), packed.size
         full = self._turns + turns > MOST_TURNS or self._bytes + size > MOST_BYTES
         if self._parts and (full or now - self._since > AT_ONCE):
             return False

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from ...errors import UnknownAgentError
 from ...lifecycle import GIVE_BACK
 from ...store import (
@@ -99,19 +101,17 @@ class RedisA2ADeliveryStore:
             gathered.add(packed, future, now)
             here.link.submit(lambda: here.call("put", *gathered.args()), gathered)
         dead, answers = await future
-        died = codec.texts(dead)
+        died = codec.texts(dead) if dead else ()
         verdicts = [codec.verdict(answer) for answer in answers]
         for index, (turn, verdict) in enumerate(zip(turns, verdicts, strict=True)):
             if verdict is None:  # its mailbox is full, and time is still passing
                 [verdicts[index]] = await self.put((turn,))
             elif verdict.refusal is None:
                 here.keeper.settled(turn)
-        first = verdicts[0]
-        assert first is not None
-        return (
-            Verdict(first.refusal, first.accepted, (*died, *first.died)),
-            *(verdict for verdict in verdicts[1:] if verdict is not None),
-        )
+        told = [verdict for verdict in verdicts if verdict is not None]
+        if died:
+            told[0] = replace(told[0], died=(*died, *told[0].died))
+        return tuple(told)
 
     async def claim(self, claim: Claim) -> Batch:
         """Let time pass, then lease the first ready messages."""
