@@ -205,9 +205,13 @@ class Core:
         if self._sent >= YIELD_EVERY:
             self._sent = 0
             await asyncio.sleep(0)  # a receiver beside a busy sender gets its turn
+        deadline = sent.deadline if sent is not None else None
         try:
-            deadline = sent.deadline if sent else None
-            verdict = await in_time(self.store, deadline, self._put_now(turn))
+            if deadline is not None or self._later or not self._entered():
+                verdict = await in_time(self.store, deadline, self._put_now(turn))
+            else:
+                (verdict,) = await self.store.put((turn,))
+                self._failures = 0
         except StoreError as error:
             if sent is None:
                 raise
@@ -216,13 +220,8 @@ class Core:
         return verdict
 
     async def _put_now(self, turn: Turn) -> Verdict:
-        if not self._entered():
-            await self.enter()
-        if self._later:
-            return (await self._put(turn))[0]
-        (verdict,) = await self.store.put((turn,))
-        self._failures = 0
-        return verdict
+        await self.enter()
+        return (await self._put(turn))[0]
 
     async def _put(self, *turns: Turn) -> tuple[Verdict, ...]:
         """These, after what was to be settled later; what fails of that is tried again."""

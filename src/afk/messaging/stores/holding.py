@@ -36,6 +36,10 @@ class Holdings:
             self._holds[token] = Hold(lease, now + seconds, at)
             self._next = min(self._next, at)
 
+    def drop(self, token: str) -> None:
+        """Renew it no more."""
+        self._holds.pop(token, None)
+
     def put_off(self, tokens: Iterable[str], seconds: float) -> None:
         """A renewal failed: it is due again in so many seconds."""
         at = time.monotonic() + seconds

@@ -85,7 +85,7 @@ class Keeper:
         """Renew it no more."""
         if token in self._holdings:
             with self._lock:
-                self._holdings.apply((), (token,))
+                self._holdings.drop(token)
 
     def renew(self) -> None:
         """The server may be another one: connect anew before the next renewal."""

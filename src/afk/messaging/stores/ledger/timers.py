@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
 
 from .rows import Entry
 
@@ -27,12 +27,13 @@ class Timers:
     def set(self, row: Entry, at: float) -> None:
         """Set, or move, the deadline of a row."""
         self._at[row] = at
-        self._count += 1  # keeps rows from being compared
-        heapq.heappush(self._heap, (at, row.place, self._count, row))
-        self.first = self._heap[0][0]
-        if self._count % 64 == 0 and len(self._heap) > 2 * len(self._at) + 64:
-            self._heap = [entry for entry in self._heap if self._at.get(entry[3]) == entry[0]]
-            heapq.heapify(self._heap)
+        self._count = count = self._count + 1  # keeps rows from being compared
+        heap = self._heap
+        heappush(heap, (at, row.place, count, row))
+        self.first = heap[0][0]
+        if count % 64 == 0 and len(heap) > 2 * len(self._at) + 64:
+            self._heap = [entry for entry in heap if self._at.get(entry[3]) == entry[0]]
+            heapify(self._heap)
 
     def drop(self, row: Entry) -> None:
         """Forget the deadline of a row, if it has one."""
@@ -46,7 +47,7 @@ class Timers:
         """The earliest deadline; infinity if there is none."""
         heap = self._heap
         while heap and self._at.get(heap[0][3]) != heap[0][0]:
-            heapq.heappop(heap)
+            heappop(heap)
         self.first = heap[0][0] if heap else _NEVER
         return self.first
 
@@ -54,7 +55,7 @@ class Timers:
         """Each row but `spare` whose deadline has come, in order; it is dropped as it is given."""
         spared: float | None = None
         while (at := self.next()) <= now:
-            row = heapq.heappop(self._heap)[3]
+            row = heappop(self._heap)[3]
             del self._at[row]
             if row is spare:
                 spared = at
