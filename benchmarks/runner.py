@@ -55,7 +55,7 @@ class Process:
         """Wait for what was started."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        while line and not line.startswith(("{", "null")):  # a watcher's own word
+        while self._job.under and line and not line.startswith(("{", "null")):  # a watcher's word
             line = self._process.stdout.readline()
         if not line:
             sys.exit(f"{self._job} failed, see above")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from functools import partial
 from typing import Any
@@ -719,3 +720,21 @@ async def test_what_is_claimed_while_the_bus_is_closed_is_given_back() -> None:
     async with MessageBus(store) as other:
         again = await claimed(await other.register("bob"))
         assert (again.message.content, again.attempt) == (7, 1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 has no eager tasks")
+async def test_handlers_may_run_at_once_when_their_task_is_made() -> None:
+    eager: Any = vars(asyncio)["eager_task_factory"]
+    asyncio.get_running_loop().set_task_factory(eager)
+    handled: list[object] = []
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        handled.append(delivery.message.content)
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        async with serving(bob, handler, concurrency=2):
+            for number in range(20):
+                await ada.send("bob", number)
+            await until(lambda: len(handled) == 20, "all are handled")
+    assert handled == list(range(20))

@@ -9,8 +9,8 @@ SHARED = (
         "worker.py",
         (
             (
-                "            with self._timeouts:\n",
-                "            await delivery.ack()\n            with self._timeouts:\n",
+                "            with self._timeouts.of(task):\n",
+                "            await delivery.ack()\n            with self._timeouts.of(task):\n",
             ),
         ),
         (

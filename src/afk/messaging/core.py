@@ -205,7 +205,7 @@ class Core:
         if self._sent >= YIELD_EVERY:
             self._sent = 0
             await asyncio.sleep(0)  # a receiver beside a busy sender gets its turn
-        deadline = sent.deadline if sent is not None else None
+        deadline = sent.deadline if sent else None
         try:
             if deadline is not None or self._later or not self._entered():
                 verdict = await in_time(self.store, deadline, self._put_now(turn))
@@ -274,8 +274,7 @@ class Core:
 
     async def _before_read(self) -> None:
         """Ready, and everything settled before this call is on its way to the store first."""
-        if not self._entered():
-            await self.enter()
+        await self.enter()
         if self._later:
             self._start_flush()
             await asyncio.sleep(0)  # the flush starts now, so it takes effect first

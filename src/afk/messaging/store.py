@@ -56,8 +56,8 @@ class Box(Struct, frozen=True, kw_only=True, array_like=True):
     max_bytes: int = 1_048_576
 
 
-# What is made for each message is out of the garbage collector's sight: it cannot be changed, so
-# what it holds was there before it and cannot lead back to it.
+# What is made for each message is out of the garbage collector's sight: nothing that it holds leads
+# back to it.
 
 
 class Send(Struct, frozen=True, kw_only=True, array_like=True, gc=False):

@@ -8,21 +8,62 @@ from typing import Any
 
 
 class Timeouts:
-    """A context in which each task is cancelled after so many seconds, its block then ending with
-    TimeoutError: `asyncio.timeout` for tasks that have all the same time, so that whoever entered
-    first is the first to be late, and no task needs a timer of its own.
-    """
+    """`asyncio.timeout` for tasks that all have the same time: whoever entered first is the first
+    to be late, so no task needs a timer of its own."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._ends: dict[asyncio.Task[Any], float] = {}
+        self._running: dict[_Block, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> None:
+    def of(self, task: asyncio.Task[Any]) -> _Block:
+        """A block of this task: when its time is over the task is cancelled, and the block ends
+        with TimeoutError."""
+        return _Block(self, task)
+
+    def close(self) -> None:
+        """Nobody enters any more. Who is still inside keeps the timer."""
+        if self._timer is not None and not self._running:
+            self._timer.cancel()
+            self._timer = None
+
+    def enter(self, block: _Block) -> None:
+        """Its time begins."""
         loop = asyncio.get_running_loop()
-        self._ends[current_task()] = end = loop.time() + self._seconds
+        block.end = loop.time() + self._seconds
+        self._running[block] = None
         if self._timer is None:
-            self._timer = loop.call_at(end, self._cancel_late)
+            self._timer = loop.call_at(block.end, self._cancel_late)
+
+    def leave(self, block: _Block) -> None:
+        """It has ended."""
+        self._running.pop(block, None)
+
+    def _cancel_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for block in list(self._running):
+            if block.end > loop.time():
+                self._timer = loop.call_at(block.end, self._cancel_late)
+                return
+            del self._running[block]
+            block.late = True
+            block.task.cancel()
+
+
+class _Block:
+    """late: its task was cancelled because its time was over."""
+
+    __slots__ = ("_timeouts", "end", "late", "task")
+
+    def __init__(self, timeouts: Timeouts, task: asyncio.Task[Any]) -> None:
+        self._timeouts = timeouts
+        self.task = task
+        self.end = 0.0
+        self.late = False
+
+    def __enter__(self) -> None:
+        self._timeouts.enter(self)
 
     def __exit__(
         self,
@@ -30,32 +71,7 @@ class Timeouts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        task = current_task()
-        if self._ends.pop(task, None) is not None:
-            return
+        self._timeouts.leave(self)
         # As in asyncio.timeout: who else cancelled the task is not to be told of a time-out.
-        if task.uncancel() == 0 and kind is not None and issubclass(kind, asyncio.CancelledError):
+        if self.late and self.task.uncancel() == 0 and isinstance(error, asyncio.CancelledError):
             raise TimeoutError from error
-
-    def close(self) -> None:
-        """Nobody enters any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _cancel_late(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        for task, end in list(self._ends.items()):
-            if end > loop.time():
-                self._timer = loop.call_at(end, self._cancel_late)
-                return
-            del self._ends[task]
-            task.cancel()
-
-
-def current_task() -> asyncio.Task[Any]:
-    """The task that this is called in."""
-    task = asyncio.current_task()
-    assert task is not None  # blocks with an await in them run in tasks
-    return task

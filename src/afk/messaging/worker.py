@@ -16,7 +16,7 @@ from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreErr
 from .lifecycle import RetryPolicy
 from .log import log
 from .store import Leased
-from .timeouts import Timeouts, current_task
+from .timeouts import Timeouts
 from .views import M
 
 Handler = Callable[[Delivery[M]], Awaitable[Any]]
@@ -105,7 +105,9 @@ class Worker(Generic[M]):
             delivery = self._opened(leased, self._work.lease, self._work.retry)
             if delivery is not None:
                 self._handling += 1
-                self._running.add(asyncio.create_task(self._handle(delivery)))
+                task = asyncio.create_task(self._handle(delivery))
+                if not task.done():  # an eager one may be
+                    self._running.add(task)
 
     async def _drain(self) -> None:
         try:
@@ -120,9 +122,11 @@ class Worker(Generic[M]):
     async def _handle(self, delivery: Delivery[M]) -> None:
         """One message from claim to settled; nothing a handler does ends the worker."""
         current.set(delivery)  # the task's own context
+        task = asyncio.current_task()
+        assert task is not None
         try:
             try:
-                settle = await self._outcome(delivery)
+                settle = await self._outcome(delivery, task)
             finally:
                 self._handling -= 1
                 self._free.set()
@@ -131,13 +135,15 @@ class Worker(Generic[M]):
             delivery.give_back_later()
             raise
         finally:
-            self._running.discard(current_task())
+            self._running.discard(task)
             self._free.set()
 
-    async def _outcome(self, delivery: Delivery[M]) -> Callable[[], Awaitable[None]]:
+    async def _outcome(
+        self, delivery: Delivery[M], task: asyncio.Task[Any]
+    ) -> Callable[[], Awaitable[None]]:
         """Run the handler; the call that settles what it did."""
         try:
-            with self._timeouts:
+            with self._timeouts.of(task):
                 result = await self._handler(delivery)
             return delivery.conclusion(result)
         except Retry as retry:

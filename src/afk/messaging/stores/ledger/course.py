@@ -132,7 +132,5 @@ class Course:
         self.books.end(row, now)
 
     def _obituaries(self) -> tuple[str, ...]:
-        if not self.untold:
-            return ()
         died, self.untold = tuple(self.untold), []
         return died

@@ -104,10 +104,9 @@ def _settle(step: Step, row: Held, token: str, outcome: Outcome) -> None:
 
 
 def _send(step: Step, send: Send) -> Accepted | Refusal:
-    """Store one message, or say why not; a known key or id is looked for before room is."""
-    plain = send.key is None and send.answers is None and send.dead is None
-    # Storing it tells whether its id is known, without a look of its own.
-    if plain and _no_place(step, send) is None and _admit(step, send, _new(step, send)):
+    """Store one message, or say why not: that its key or id is known, before that it has no
+    place."""
+    if _is_new(step, send):
         return Accepted(send.id)
     known = _known(step, send)
     if known is not None:
@@ -134,6 +133,18 @@ def _send(step: Step, send: Send) -> Accepted | Refusal:
     else:
         _admit(step, send, row)
     return Accepted(send.id)
+
+
+def _is_new(step: Step, send: Send) -> bool:
+    """Whether it is a plain one that had a place, and is stored: its id was not known, which that
+    tells without a look of its own."""
+    plain = send.key is None and send.answers is None and send.dead is None
+    if not plain or _no_place(step, send) is not None:
+        return False
+    stored = _admit(step, send, _new(step, send))
+    if not stored:
+        step.accepted -= 1
+    return stored
 
 
 def _known(step: Step, send: Send) -> Accepted | Refusal | None:
@@ -246,12 +257,11 @@ def _insert(
 ) -> bool:
     """Store it with these columns beside those that all have; False if its id was there."""
     ended = columns is ENDING
-    body = wire(send.body)
     stored = step.db.execute(
         _inserting(columns),
         (
             *(row.seq, step.space, send.id, send.mailbox, send.sender, send.key),
-            *(fingerprint(send.body) if row.kept else None, send.rank, body),
+            *(fingerprint(send.body) if row.kept else None, send.rank, wire(send.body)),
             *(None if ended else row.line, row.start, row.thread, send.chain, row.awaited),
             *(send.ttl, row.until, None if ended else row.until, step.now),
             *(send.retention, send.history, send.history_max),
