@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from .report import document
-from .runner import RESULTS, part_named, run
+from .runner import forget, part_named, run
 
 STORES = ("memory", "sqlite", "redis", "postgres", "nats")
 PARTS = (
@@ -38,10 +38,11 @@ def main() -> None:
     for name in options.parts:
         if name not in PARTS:
             parser.error(f"{name!r} is not a part; they are {', '.join(PARTS)}")
+    stores = options.store or STORES
     for name in options.parts or (() if options.report else PARTS):
         if options.fresh:
-            (RESULTS / f"{name}.json").unlink(missing_ok=True)
-        for line in run(part_named(name), options.store or STORES, options.seed):
+            forget(name, stores)
+        for line in run(part_named(name), stores, options.seed):
             print(f"{name}: {line}", flush=True)
     if options.report:
         options.report.write_text(document(PARTS), "utf-8")

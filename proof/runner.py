@@ -61,6 +61,15 @@ def run(part: Part, stores: Iterable[str], seed: int, results: Path = RESULTS) -
                     yield f"{store}: {trial.what}: {done:,} of {trial.size(store):,}, {bad} bad"
 
 
+def forget(part: str, stores: Iterable[str], results: Path = RESULTS) -> None:
+    """Drop what is kept of a part, of these stores."""
+    path = results / f"{part}.json"
+    if path.exists():
+        lines = json.loads(path.read_text("utf-8"))
+        starts = tuple(f"{store}: " for store in stores)
+        _save(path, {key: line for key, line in lines.items() if not key.startswith(starts)})
+
+
 def _key(trial: Trial, store: str) -> str:
     return f"{store}: {trial.what}"
 
