@@ -68,7 +68,8 @@ class Effects:
 
     async def add(self, connection: Any, effect: object) -> None:
         """Write one."""
-        await _execute(connection, f"INSERT INTO {self.name} VALUES ($1)", str(effect))
+        place = "?" if isinstance(connection, sqlite3.Connection) else "$1"
+        await _execute(connection, f"INSERT INTO {self.name} VALUES ({place})", str(effect))
 
     async def all(self, connection: Any) -> list[str]:
         """What has been written, sorted."""
