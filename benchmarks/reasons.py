@@ -134,14 +134,14 @@ DURABILITY = {
 WHY: dict[str, dict[str, str]] = {
     "workloads": {
         "memory: W1": "Memory, W1, W1b, W3 and W5: no single place is to blame (none takes 10 %)."
-        " Of the time of a message, about 60 % is its send and 35 % its receive. Of the send, a"
-        " quarter is making the record (check, encode, decode to compare), a third the ledger, the"
-        " rest receipts, orders and calls within each other; of the receive, most is the claim and"
-        " what is to be kept of the message and for how long. The lane by hand shows how much of"
-        " it is left with no recipients, keys, priorities, deadlines, capacities and other stores:"
-        " it reaches about 0.4 times the queue, and the goal is half of that. Half of the lane's"
-        " speed would need a second way through the library, for memory alone, past the port that"
-        " all stores share; we keep the one way.",
+        " Under *Where the time goes*, some 60 % of a message are the mailboxes, which check, copy,"
+        " name, order and read it, and a third the ledger. Did ledger and store take nothing, it"
+        " would be about an eighth of the queue: the goal is out of reach for mailboxes that check"
+        " what they are given and are the same for all stores. The lane by hand shows how much is"
+        " left with no recipients, keys, priorities, deadlines, capacities and other stores: it"
+        " reaches about 0.4 times the queue, and the goal is half of that. Half of the lane's speed"
+        " would need a second way through the library, for memory alone, past the port that all"
+        " stores share; we keep the one way.",
         "memory: W3": "Memory, W3: as W1.",
         "memory: W5": "Memory, W5: as W1.",
         "memory: W2": "Memory, W2: a request is two stored messages, two claims (one finds"
@@ -155,11 +155,11 @@ WHY: dict[str, dict[str, str]] = {
         " sync a message takes 0.35 ms of it: each call is handed to the writer thread and back,"
         " which is two wake-ups of a thread, a transaction locks, looks for what is to be"
         " forgotten and notes its counts, and a row has five indexes to keep instead of one.",
-        "sqlite: W1b": "SQLite, W1b, W3 and W5: a commit takes up to a hundred messages, but a"
-        " message costs 110 µs of processor time: five statements and the Python around them in"
-        " the writer thread, sending and handling in the event loop (half of it), and the two"
-        " share one interpreter lock. That alone allows some 9,000 a second; a plain loop has"
-        " little of it.",
+        "sqlite: W1b": "SQLite, W1b, W3 and W5: a commit takes up to a hundred messages, but of a"
+        " message's processor time about half is its mailboxes and the event loop, and half the"
+        " writer thread: four statements and the Python around them. The two share one interpreter"
+        " lock, which SQLite lets go of and needs again for each row, so they do not work side by"
+        " side; a plain loop has little of either.",
         "sqlite: W2": "SQLite, W2: a request is three commits that wait for each other (the"
         " request, the worker's claim, its answer), and a look for the answer before and after;"
         " each is handed to the writer thread and back.",
@@ -173,11 +173,13 @@ WHY: dict[str, dict[str, str]] = {
         " processor time on a message, most of it in the event loop's way from call to socket and"
         " back; the server some 280 µs, twice what it spends when calls come together (both"
         " without the syncs, with `appendfsync everysec`).",
-        "redis: W1b": "Redis, W1b, W3 and W5: a message costs the server about 130 µs (storing,"
+        "redis: W1b": "Redis, W1b, W3 and W5: a message costs the server 150 µs and more (storing,"
         " claiming and settling it: some three dozen calls in Lua, mostly on hash fields and"
-        " sorted sets, each write also to the file) and the client as much; that alone allows some"
-        " 7,000 a second. A list of 100 at a time costs a message a few µs on either side, and"
-        " keeps no key, lease, order of retries, thread or history.",
+        " sorted sets, each write also to the file) and the client nearly as much. They work side"
+        " by side, the server on one script of up to 32 turns, the client for those whom the one"
+        " before answered, so it is the server that sets the pace. A list of 100 at a time costs a"
+        " message a few µs on either side, and keeps no key, lease, order of retries, thread or"
+        " history.",
         "redis: W3": "Redis, W3: as W1b.",
         "redis: W5": "Redis, W5: as W1b.",
         "redis: W2": "Redis, W2: a request is two puts, a claim, a claim that finds nothing, and"
@@ -191,10 +193,11 @@ WHY: dict[str, dict[str, str]] = {
         " two calls share); called for a hundred, a third of that a message in all. A message is"
         " one row with seven indexes that is written three times, and stays for the history, where"
         " the peers delete theirs.",
-        "postgres: W1b": "PostgreSQL, W1b, W3 and W5: the server takes some 115 µs a message"
-        " (storing 28, claiming 38, settling 44), the client 90, and since a group of calls is"
-        " sent when the one before is answered, the two do not overlap: some 5,000 a second at"
-        " most.",
+        "postgres: W1b": "PostgreSQL, W1b, W3 and W5: the server takes as much of a message"
+        " (inserting a row with seven indexes, writing it again when it is claimed and when it is"
+        " settled) as the client. They work side by side, on calls of up to 64 turns, as long as"
+        " there are enough callers at once to fill two of them. PgQueuer's server takes less, as it"
+        " deletes what is done, and many at a time.",
         "postgres: W2": "PostgreSQL, W2: a request is three calls with a commit that wait for each"
         " other (the request, the worker's claim, its answer), and looks for the answer: as W1.",
         "postgres: W3": "PostgreSQL, W3: as W1b.",
@@ -206,9 +209,9 @@ WHY: dict[str, dict[str, str]] = {
         " after the other, with a record that is checked and a ledger that decides. The peers'"
         " server does what the ledger does here.",
         "nats: W1b": "NATS, W1b, W3 and W5: no single place is to blame (none takes 7 %): the"
-        " server has next to nothing to do, and a message takes 90 µs in the client, of which 55"
-        " are what it takes in the memory store, and 35 encoding, publishing, reading and decoding"
-        " its steps.",
+        " server has next to nothing to do, and the client is at work all the time. Under *Where"
+        " the time goes*, a third of it is the mailboxes, a quarter the event loop, the rest what"
+        " encodes, publishes, reads and decodes the steps, and the ledger.",
         "nats: W2": "NATS, W2: a request is three steps through the log that wait for each other.",
         "nats: W3": "NATS, W3: as W1b.",
         "nats: W4": "NATS, W4: one step stores the copies; but each of the hundred readers claims"
