@@ -458,3 +458,16 @@ asyncio.run(main())
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("SELECT open FROM afk_mailbox").fetchone() == (stored,)
+
+
+async def test_a_send_that_is_repeated_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "team.db"
+    async with SQLiteMessageBus(path) as bus:
+        ada = await bus.register("ada")
+        receipt = await ada.send("ada", "once")
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            before = other.execute("PRAGMA data_version").fetchone()
+            again = await bus.deliver(receipt.message)
+            after = other.execute("PRAGMA data_version").fetchone()
+    assert (again.id, again.duplicate) == (receipt.id, True)
+    assert after == before, "another process would look for news"

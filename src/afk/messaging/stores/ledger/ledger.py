@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -36,7 +36,7 @@ from ...store import (
     Verdict,
 )
 from .course import Course
-from .plan import Plan
+from .plan import Plan, Step
 from .rows import Entry, Shelf, entry
 from .views import as_delivered, mailbox_stats, select
 
@@ -62,21 +62,19 @@ class Ledger(Course):
             held = self.held(turn.token)
             if held is None:
                 return Verdict(Refusal("lease_lost"), died=self._obituaries())
-        plan = None
+        steps: Sequence[Step] = ()
+        accepted: tuple[Accepted, ...] = ()
         if turn.sends:
             plan = Plan(self, now, held, turn.outcome)
             for send in turn.sends:
                 refusal = plan.add(send)
                 if refusal is not None:
                     return Verdict(refusal, died=self._obituaries())
+            steps, accepted = plan.steps, tuple(plan.accepted)
         if held is not None and turn.outcome is not None:
             self._settle(held, turn.outcome, now)
-        if plan is None:
-            accepted: tuple[Accepted, ...] = ()
-        else:
-            for kind, send in plan.steps:
-                self._store(kind, send, now)
-            accepted = tuple(plan.accepted)
+        for kind, send in steps:
+            self._store(kind, send, now)
         self.books.forget(now)  # not before: an answer must find the request it settles
         return Verdict(None, accepted, self._obituaries() if self.untold else ())
 

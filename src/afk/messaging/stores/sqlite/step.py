@@ -192,10 +192,9 @@ class Step:
             self.topics.append(MAIL + row.mailbox)
             self.update(row, state=PENDING, line=READY, due=None, expires=row.until, **changes)
 
-    def update(self, row: Held, **changes: object) -> bool:
+    def update(self, row: Held, **changes: object) -> None:
         """Set columns of a row, if it is still open."""
-        changed = self.db.execute(_updating(tuple(changes)), (*changes.values(), row.seq))
-        return changed.rowcount == 1
+        self.db.execute(_updating(tuple(changes)), (*changes.values(), row.seq))
 
     def finish(
         self, row: Held, state: int, reason: DeadReason | None = None, error: str = ""
