@@ -217,11 +217,15 @@ class Delivery(Generic[M]):
         order = to_send(record, self._core.settings, ttl=ttl, delay=chosen.delay, compare=False)
         end = deadline_of(timeout)
         sent = Sent(record, self._view, end)
-        verdict = await self._core.put(Turn(sends=(order,)), sent)
-        receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
-        if receipt.duplicate:
-            await in_time(self._core.store, end, self._revive(receipt.id))
-        return await request(receipt, timeout, end)
+
+        async def send() -> Receipt[M]:
+            verdict = await self._core.put(Turn(sends=(order,)), sent)
+            receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
+            if receipt.duplicate:
+                await in_time(self._core.store, end, self._revive(receipt.id))
+            return receipt
+
+        return await request(self._core, record.id, send, timeout, end)
 
     async def _revive(self, request_id: str) -> None:
         """Put a request of an earlier attempt back in its mailbox if it ended with no answer."""

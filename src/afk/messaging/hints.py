@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterator
 
-from .store import MAIL
+from .store import FATE, MAIL, Turn
 
 
 class Bells:
@@ -16,6 +17,9 @@ class Bells:
 
     def __bool__(self) -> bool:
         return bool(self._topics)
+
+    def __contains__(self, topic: object) -> bool:
+        return topic in self._topics
 
     def listen(self, topic: str) -> _Bell:
         """A new bell, last in line."""
@@ -31,20 +35,29 @@ class Bells:
         """What anyone listens to now."""
         return list(self._topics)
 
-    def ring(self, topic: str) -> None:
-        """Mail wakes one listener, who has not been rung yet; a fate wakes all of them."""
+    def ring(self, topic: str) -> bool:
+        """Mail wakes one listener, who has not been rung yet; a fate wakes all of them. Whether
+        there was one."""
         bells = self._topics.get(topic)
         if not bells:
-            return
+            return False
         if not topic.startswith(MAIL):
             for bell in bells:
                 bell.ring()
-            return
+            return True
         for bell in bells:
             if not bell.rung:
                 bell.ring()
                 bells.move_to_end(bell)
-                return
+                return True
+        return False
+
+    def foretell(self, turns: tuple[Turn, ...]) -> None:
+        """Ring for what these turns will bring if they are taken: who waits for it asks at once,
+        and so in the same call to the store, behind them."""
+        if self._topics:
+            for topic in brought(turns):
+                self.ring(topic)
 
     def remove(self, bell: _Bell) -> None:
         """Take a bell down."""
@@ -89,6 +102,16 @@ class _Bell:
         if self.rung:
             # Woken for mail it never took: the next in line gets the hint.
             self._bells.ring(self.topic)
+
+
+def brought(turns: tuple[Turn, ...]) -> Iterator[str]:
+    """The topics that have news if these turns are taken, of what is sent with them."""
+    for turn in turns:
+        for send in turn.sends:
+            if send.answers is not None and send.awaited:
+                yield FATE + send.answers
+            elif not send.delay:
+                yield MAIL + send.mailbox
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

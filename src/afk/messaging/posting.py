@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -54,8 +55,8 @@ async def ask(core: Core, view: View[M], record: Record, timeout: float, options
     record = replace(record, kind="request", awaited=True)
     ttl = timeout if options.ttl is None else options.ttl
     end = deadline_of(timeout)
-    receipt = await post(core, view, record, ttl=ttl, delay=options.delay, deadline=end)
-    return await request(receipt, timeout, end)
+    send = partial(post, core, view, record, ttl=ttl, delay=options.delay, deadline=end)
+    return await request(core, record.id, send, timeout, end)
 
 
 async def post_copies(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Generic
 
 from .core import Core
 from .errors import RequestFailedError, RequestTimeoutError
 from .lifecycle import FINAL, State
-from .listening import deadline_of
+from .listening import deadline_of, in_time
 from .records import Body, Record, decode
-from .store import Accepted, Durability, Row
+from .store import FATE, Accepted, Durability, Row
 from .views import M, View
 
 
@@ -91,8 +92,20 @@ def _answered(row: Row | None) -> bool:
     return row is None or row.answer is not None or row.state in ("dead", "cancelled")
 
 
-async def request(receipt: Receipt[M], timeout: float, deadline: float | None) -> M:
-    """The answer to a request, by the deadline, which is `timeout` s after it was made."""
+async def request(
+    core: Core,
+    message_id: str,
+    send: Callable[[], Awaitable[Receipt[M]]],
+    timeout: float,
+    deadline: float | None,
+) -> M:
+    """Send a request of this id, and wait for its answer until the deadline, which is `timeout` s
+    after the start."""
+    await in_time(core.store, deadline, core.enter())
+    with core.listening(FATE + message_id) as topic:  # before it is sent: no answer is missed
+        receipt = await send()
+        if not receipt.duplicate:
+            await topic.heard(deadline)
     try:
         return await receipt.result_by(deadline, timeout)
     except RequestFailedError as error:

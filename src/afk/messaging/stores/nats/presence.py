@@ -9,10 +9,10 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from ...errors import ConfigurationError
-from ...hints import Bells
+from ...hints import Bells, brought
 from ...lifecycle import parse_token
 from ...log import log
-from ...store import Batch, Bell, Capabilities, Claim, Durability, Leased, Verdict
+from ...store import MAIL, Batch, Bell, Capabilities, Claim, Durability, Leased, Turn, Verdict
 from ..keeping import Keeper
 from ..ledger import Ledger
 from .compaction import Compaction
@@ -20,6 +20,7 @@ from .link import Link
 from .place import Place
 from .renewal import Renewal
 from .replica import Step
+from .rounds import noted
 from .steps import Take
 from .stream import Info, Names
 
@@ -51,6 +52,8 @@ class Presence:
         self._alarm_at = float("inf")
         self._looking: asyncio.Task[None] | None = None
         self._bells = Bells()
+        self._foretold: set[str] = set()
+        self._catching_up: dict[str, asyncio.Future[None]] = {}
         self.capabilities = Capabilities(
             durability=wanted or "process",
             asserted=wanted == "disk",
@@ -161,6 +164,38 @@ class Presence:
         self._arm()
         return bell
 
+    def foretell(self, turns: tuple[Turn, ...]) -> None:
+        """Wake who waits for mail that these turns will bring if they are taken: it claims at
+        once, and so in the same group, behind them."""
+        if self._bells:
+            for topic in brought(turns):
+                if topic.startswith(MAIL) and self._bells.ring(topic):
+                    self._foretold.add(topic)
+                    if (over := self._catching_up.get(topic)) is not None:
+                        _end(over)
+
+    def foretold(self, mailbox: str) -> bool:
+        """Whether its mail was foretold since this was last asked."""
+        topic = MAIL + mailbox
+        told = topic in self._foretold
+        self._foretold.discard(topic)
+        return told
+
+    async def catch_up(self, mailbox: str) -> None:
+        """Know all that was in the log when this was asked, unless its mail is foretold sooner."""
+        topic, over = MAIL + mailbox, self._loop.create_future()
+        fresh = self._loop.create_task(self.link.fresh())
+        fresh.add_done_callback(noted)
+        fresh.add_done_callback(lambda _: _end(over))
+        self._catching_up.setdefault(topic, over)
+        try:
+            await over
+        finally:
+            if self._catching_up.get(topic) is over:
+                del self._catching_up[topic]
+        if fresh.done():
+            fresh.result()
+
     def _arm(self) -> None:
         """Have the alarm sound when time next brings something about."""
         at = self.ledger.next_due()
@@ -195,3 +230,8 @@ class Presence:
             await asyncio.sleep(1.0)
         self._looking = None
         self._arm()
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

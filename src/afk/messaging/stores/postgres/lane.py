@@ -248,6 +248,7 @@ class Lane:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._wake.wait()
+                await asyncio.sleep(0)
 
     def _is_over(self, operation: Operation) -> bool:
         if operation.future.done():

@@ -80,6 +80,7 @@ class PostgresA2ADeliveryStore:
         """Each turn in order, all or nothing."""
         if not turns:
             return ()
+        self._here.bells.foretell(turns)
         verdicts: tuple[Verdict, ...] = await self._here.lane.put(turns)
         for turn, verdict in zip(turns, verdicts, strict=True):
             if verdict.refusal is None:

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from ...lifecycle import Again, Dead, Done, Outcome, parse_token, token_of
 from ...records import fingerprint, wire
-from ...store import Accepted, Box, Claim, Leased, Refusal, Send, Turn, Verdict
+from ...store import FATE, Accepted, Box, Claim, Leased, Refusal, Send, Turn, Verdict
 
 FOREVER = 10**13
 """ms; what is later than this is never, and still exact in Lua."""
@@ -34,10 +34,11 @@ class Packed(Struct, frozen=True):
     size: int
 
 
-def packed(turns: tuple[Turn, ...], held: Container[str]) -> Packed:
-    """Turns for put.lua. held: the tokens whose leases are being renewed."""
+def packed(turns: tuple[Turn, ...], held: Container[str], heard: Container[str]) -> Packed:
+    """Turns for put.lua. held: the tokens whose leases are being renewed; heard: the topics that
+    someone here listens to."""
     bodies = tuple([wire(send.body) for turn in turns for send in turn.sends])
-    texts = tuple([Raw(_pack(_turn(turn, held))) for turn in turns])
+    texts = tuple([Raw(_pack(_turn(turn, held, heard))) for turn in turns])
     return Packed(texts, bodies, sum(map(len, bodies)) if bodies else 0)
 
 
@@ -51,14 +52,14 @@ def joined(parts: Iterable[Packed]) -> tuple[Any, ...]:
     return _pack(turns), *bodies
 
 
-def _turn(turn: Turn, held: Container[str]) -> tuple[Any, ...]:
+def _turn(turn: Turn, held: Container[str], heard: Container[str]) -> tuple[Any, ...]:
     message_id, fence = _token(turn.token)
     return (
         message_id,
         fence,
         _outcome(turn.outcome, turn.token is not None and turn.token in held),
         False if turn.roster is None else turn.roster,
-        [_send(send) for send in turn.sends],
+        [_send(send, heard) for send in turn.sends],
     )
 
 
@@ -89,7 +90,7 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _send(send: Send) -> tuple[Any, ...]:
+def _send(send: Send, heard: Container[str]) -> tuple[Any, ...]:
     dead = send.dead
     return (
         send.id,
@@ -110,6 +111,7 @@ def _send(send: Send) -> tuple[Any, ...]:
         ms(send.history),
         min(send.history_max, FOREVER),
         fingerprint(send.body).hex(),
+        send.awaited and FATE + send.id in heard,
     )
 
 

@@ -248,6 +248,7 @@ class Link:
                     await self._send(connection)
                 else:
                     await self._wake.wait()
+                    await asyncio.sleep(0)
         except (RedisError, OSError) as error:
             self._trouble = str(error)
         finally:

@@ -92,8 +92,9 @@ class RedisA2ADeliveryStore:
         if not turns:
             return ()
         here, loop = self._here, asyncio.get_running_loop()
+        here.bells.foretell(turns)
         future: Answer = loop.create_future()
-        packed = codec.packed(turns, here.keeper)
+        packed = codec.packed(turns, here.keeper, here.bells)
         last = here.link.last
         now = loop.time()
         if not (isinstance(last, Gathered) and last.add(packed, future, now)):
@@ -142,7 +143,7 @@ class RedisA2ADeliveryStore:
         turns = tuple(
             [Turn(token=leased.token, outcome=GIVE_BACK) for leased in codec.leased("", taken)]
         )
-        return self._here.call("put", *codec.joined([codec.packed(turns, ())])) if turns else None
+        return self._here.call("put", *codec.joined([codec.packed(turns, (), ())])) if turns else None
 
     # -- the directory -------------------------------------------------------------------
 

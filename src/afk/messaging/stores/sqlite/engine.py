@@ -50,7 +50,8 @@ class Engine:
         self._bells = bells
         self._clock = clock
         self._patience = patience
-        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Operation] | None] = queue.SimpleQueue()
+        self._gathered: list[Operation] = []
         self._pending: dict[Operation, None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._pid = os.getpid()
@@ -85,6 +86,7 @@ class Engine:
         """Finish what waits, close the file, end the thread."""
         self._stopped = True
         self.lookout.close()
+        self._hand_in()
         self._queue.put(None)
         try:
             async with asyncio.timeout(self._patience):
@@ -145,10 +147,18 @@ class Engine:
             raise UsageError(f"{self.path} is closed")
         operation = Operation(run, writes, opens, self._loop.create_future())
         self._pending[operation] = None
-        self._queue.put(operation)
+        if not self._gathered:
+            # Two ticks: who is woken now asks in the next one, and acks before that in one more.
+            self._loop.call_soon(self._loop.call_soon, self._hand_in)
+        self._gathered.append(operation)
         if self._watch is None:
             self._watch = self._loop.call_later(self._patience, self._give_up)
         return operation
+
+    def _hand_in(self) -> None:
+        """To the thread, what was asked for in these ticks."""
+        gathered, self._gathered = self._gathered, []
+        self._queue.put(gathered)
 
     def _withdrawn(self, operation: Operation) -> bool:
         with self.writer.mutex:
@@ -245,15 +255,16 @@ class Engine:
                     self._post_served(lent)
 
     def _collect(self) -> list[Operation] | None:
-        """All that wait, at most GROUP; an empty list when leases are to be renewed; None: stop."""
+        """All that wait, until they are GROUP; an empty list when leases are to be renewed; None:
+        stop."""
         group: list[Operation] = []
         try:
-            operation = self._queue.get(timeout=self.writer.holdings.wait())
-            while operation is not None:
-                group.append(operation)
-                if len(group) == GROUP:
+            handed = self._queue.get(timeout=self.writer.holdings.wait())
+            while handed is not None:
+                group += handed
+                if len(group) >= GROUP:
                     return group
-                operation = self._queue.get_nowait()
+                handed = self._queue.get_nowait()
         except queue.Empty:
             return group
         if group:

@@ -99,6 +99,7 @@ class SQLiteA2ADeliveryStore:
 
     async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
         """Each turn in order, all or nothing."""
+        self._bells.foretell(turns)
         verdicts: tuple[Verdict, ...] = await self._engine.do(lambda step: take_turns(step, turns))
         return verdicts
 

@@ -5,7 +5,8 @@
 --                    {'dead', reason, error} | {'extend', ms, whether it is held}
 --           send: {id, mailbox, sender, rank, key or false, compare, delay ms, ttl ms or false,
 --                  thread, chain or false, awaited, answers or false, alone, dead or false,
---                  retention ms, history ms, history_max, digest};  dead: {reason, error}
+--                  retention ms, history ms, history_max, digest, heard};  dead: {reason, error};
+--                  heard: the asking process waits for its fate
 -- ARGV[5..] the bodies of all sends, in order
 -- Answers   {died, topics, verdict of each turn}
 --           verdict: {0, id, 'new' | 'duplicate' | 'ignored', id, ...} |
@@ -162,6 +163,7 @@ local function store(s)
   set('ends', r.ends)
   set('kept', r.kept and 1)
   set('awaited', s.awaited and not request and 1)
+  if s.heard then hear('fate:' .. s.id) end
   if s.kind == 'mail' then
     write(r, unpack(fields))
   else
@@ -188,7 +190,7 @@ end
 
 local NAMES = {
   'id', 'mailbox', 'sender', 'rank', 'key', 'compare', 'delay', 'ttl', 'thread', 'chain', 'awaited',
-  'answers', 'alone', 'dead', 'retention', 'history', 'most', 'digest',
+  'answers', 'alone', 'dead', 'retention', 'history', 'most', 'digest', 'heard',
 }
 
 local function read(values)
