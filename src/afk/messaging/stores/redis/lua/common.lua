@@ -30,7 +30,7 @@ local PRIORITY = { [0] = 'urgent', 'high', 'normal', 'low' }
 local HEARING = 90000 -- ms an ear, a wake-up list or a waiting process is remembered
 local SLICE = 200 -- messages that time changes in one script
 
-local died, topics, soonest = {}, {}, nil
+local died, topics, soonest, more_ended = {}, {}, nil, false
 
 -- A server out of memory refuses a script at its first write, if that may need memory, and none that
 -- it has begun. What drains the server, or keeps a lease, begins with a write that needs none.
@@ -131,7 +131,7 @@ local function ended_as(r, state, reason, answer, fields)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-  ended = call('HINCRBY', META, 'ended', 1)
+  ended, more_ended = ended + 1, true
   topics['fate:' .. r.id] = true
   if state == 'dead' then
     died[#died + 1] = r.id
@@ -249,8 +249,8 @@ local function drop(id) -- all that is known of it
   if chain then call('ZREM', P .. 'chain:' .. chain, id) end
 end
 
-local function over(id) -- whether nothing covers it any more; then it goes
-  local gone = tonumber(call('HGET', P .. 'msg:' .. id, 'gone'))
+local function over(id, gone) -- whether nothing covers it any more; then it goes
+  gone = tonumber(gone)
   if not gone or gone > now then return false end
   drop(id)
   return true
@@ -271,7 +271,7 @@ local function forget(most) -- what history and retention no longer cover, so ma
     local gone = call('HGET', P .. 'msg:' .. id, 'gone')
     if not gone then
       call('ZREM', P .. 'fade', id)
-    elseif not over(id) then
+    elseif not over(id, gone) then
       call('ZADD', P .. 'fade', gone, id)
     end
   end
@@ -291,8 +291,10 @@ local function hear(topic) -- the asking process waits for this; it says so agai
   end
 end
 
--- Wakes the processes that wait for what happened here; the topics the asking one waits for.
+-- Notes how many have ended, and wakes the processes that wait for what happened here; the topics
+-- the asking one waits for.
 local function tell()
+  if more_ended then call('HSET', META, 'ended', ended) end
   local own = {}
   for topic in pairs(topics) do
     local ears = P .. 'ears:' .. topic

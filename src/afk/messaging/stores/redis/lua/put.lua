@@ -26,10 +26,10 @@ local function known(plan, s) -- what is there under the key or the id; or nil
   if first and first ~= 'stored' then
     box, sender, key, digest = first.mailbox, first.sender, first.key, first.digest
   else
-    if over(id) then return nil end
-    box, sender, key, digest =
-      unpack(call('HMGET', P .. 'msg:' .. id, 'mailbox', 'sender', 'key', 'digest'))
-    if not box then return nil end
+    local gone
+    box, sender, key, digest, gone =
+      unpack(call('HMGET', P .. 'msg:' .. id, 'mailbox', 'sender', 'key', 'digest', 'gone'))
+    if not box or over(id, gone) then return nil end
   end
   local same = box == s.mailbox and sender == s.sender and key == s.key
   if not same or (s.compare and digest ~= s.digest) then
@@ -62,7 +62,8 @@ local function add(plan, s) -- plan one send; a refusal, or nil and what it will
   if refusal or there then return refusal, there end
   local kind = s.dead and 'dead' or 'mail'
   if s.answers then
-    local request = not over(s.answers) and load(s.answers)
+    local gone = call('HGET', P .. 'msg:' .. s.answers, 'gone')
+    local request = not over(s.answers, gone) and load(s.answers)
     if request and request.awaited then
       kind = 'answer'
       local late = request.answer or request.state == 'cancelled' or plan.answered[s.answers]
@@ -126,8 +127,16 @@ local function admit(r) -- an open message: its line, its thread, its time
   end
 end
 
+local sent, place = 0, nil -- how many sends there are, and the place of the last one that was stored
+
+local function next_place() -- drawn for all of them at once
+  place = place or call('HINCRBY', META, 'accepted', sent) - sent
+  place = place + 1
+  return place
+end
+
 local function store(s)
-  local place = call('HINCRBY', META, 'accepted', 1)
+  local place = next_place()
   local r = {
     id = s.id, mailbox = s.mailbox, rank = s.rank, place = place, fence = 0,
     thread = s.ordered and s.thread ~= '' and s.thread, ends = s.ttl and now + s.ttl,
@@ -230,6 +239,7 @@ end
 
 local turns = cmsgpack.unpack(ARGV[4])
 local verdicts = {}
+for _, turn in ipairs(turns) do sent = sent + #turn[5] end
 for i, turn in ipairs(turns) do verdicts[i] = take(turn) end
 forget(8 + 4 * #turns)
 return { died, tell(), verdicts }
