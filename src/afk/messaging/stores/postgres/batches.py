@@ -1,12 +1,12 @@
 """What leaves together: the calls that the operations in line come to, and their answers.
 
-Within one call plain acks come before plain sends, and those before claims: nobody knows yet what
+Within one call plain acks come before plain sends, and claims come last: nobody knows yet what
 became of any of them. Otherwise what is asked first is done first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -92,14 +92,68 @@ class Single:
         return [self]
 
 
+class Takes:
+    """The claims of a call."""
+
+    def __init__(self) -> None:
+        self._takes: list[Take] = []
+        self._wanted = 0
+
+    def __iter__(self) -> Iterator[Take]:
+        return iter(self._takes)
+
+    def __bool__(self) -> bool:
+        return bool(self._takes)
+
+    def add(self, take: Take) -> bool:
+        """Take a claim in; False if there is no place for it."""
+        wanted = min(take.claim.limit, codec.MOST_CLAIMED)
+        if len(self._takes) >= MOST_TURNS or self._wanted + wanted > codec.MOST_CLAIMED:
+            return False
+        self._takes.append(take)
+        self._wanted += wanted
+        return True
+
+    def prune(self) -> None:
+        """Leave out those that nobody waits for any more."""
+        self._takes = [take for take in self._takes if not take.future.done()]
+
+    def columns(self) -> tuple[list[Any], ...]:
+        """The arrays of the call."""
+        return codec.claim_columns([take.claim for take in self._takes])
+
+    def answered(self, row: Any, news: News) -> None:
+        """To each what it took; who died is told to the first who waits."""
+        died = tuple(row["died"])
+        news.topics([*map(FATE.__add__, died), *map(MAIL.__add__, row["ready"])])
+        for take, known, leased in zip(
+            self._takes,
+            row["registered"] or (),
+            codec.leased([take.claim for take in self._takes], row),
+            strict=True,
+        ):
+            if _claimed(take, known, Taken(leased, died), news):
+                died = ()
+        if died:
+            news.untold(died)
+
+    def parts(self) -> list[Batch]:
+        """Each as a call of its own."""
+        parts: list[Batch] = []
+        for take in self._takes:
+            parts.append(step := Step())
+            step.take(take)
+        return parts
+
+
 class Step:
     """Plain acks, plain sends, and claims."""
 
     def __init__(self) -> None:
         self._acks: dict[str, Piece] = {}
         self._sends: dict[str, tuple[Piece, Send]] = {}
-        self._takes: list[Take] = []
-        self._size = self._wanted = 0
+        self._takes = Takes()
+        self._size = 0
 
     def ack(self, piece: Piece, token: str) -> bool:
         """Take an ack in; False if there is no place for it."""
@@ -122,12 +176,7 @@ class Step:
 
     def take(self, take: Take) -> bool:
         """Take a claim in; False if there is no place for it."""
-        wanted = min(take.claim.limit, codec.MOST_CLAIMED)
-        if len(self._takes) >= MOST_TURNS or self._wanted + wanted > codec.MOST_CLAIMED:
-            return False
-        self._takes.append(take)
-        self._wanted += wanted
-        return True
+        return self._takes.add(take)
 
     @property
     def repeatable(self) -> bool:
@@ -145,7 +194,7 @@ class Step:
         """Leave out what nobody waits for any more."""
         self._acks = {t: piece for t, piece in self._acks.items() if not _over(piece)}
         self._sends = {i: each for i, each in self._sends.items() if not _over(each[0])}
-        self._takes = [take for take in self._takes if not take.future.done()]
+        self._takes.prune()
         return bool(self._acks or self._sends or self._takes)
 
     def call(self, held: Container[str]) -> Call:
@@ -156,26 +205,15 @@ class Step:
             [message_id for message_id, _ in tokens],
             [fence for _, fence in tokens],
             *codec.plain_columns([send for _, send in self._sends.values()]),
-            *codec.claim_columns([take.claim for take in self._takes]),
+            *self._takes.columns(),
         )
 
     def answered(self, rows: list[Any], news: News) -> list[Batch]:
         """Verdicts, what was claimed, and a batch of the sends that are not that plain."""
         [row] = rows
-        died = tuple(row["died"])
-        news.topics([*map(FATE.__add__, died), *map(MAIL.__add__, row["ready"])])
         self._judge_acks(row["lost"] or (), news)
         again = self._judge_sends(row["left_over"] or (), news)
-        for take, known, leased in zip(
-            self._takes,
-            row["registered"] or (),
-            codec.leased([take.claim for take in self._takes], row),
-            strict=True,
-        ):
-            if self._claimed(take, known, Taken(leased, died), news):
-                died = ()
-        if died:
-            news.untold(died)
+        self._takes.answered(row, news)
         return again
 
     def _judge_acks(self, lost: Container[int], news: News) -> None:
@@ -205,20 +243,6 @@ class Step:
         news.topics(mail)
         return [again] if again else []
 
-    def _claimed(self, take: Take, known: bool, taken: Taken, news: News) -> bool:
-        """Give a claim what it took; whether somebody was told who died."""
-        if not known:
-            take.fail(UnknownAgentError(take.claim.mailbox))
-            return False
-        if taken.leased:
-            news.soon(take.claim.lease)
-        if take.future.cancelled():
-            take.undo(replace(taken, died=()))
-        if take.future.done():  # given up, or cancelled
-            return False
-        take.succeed(taken)
-        return True
-
     def parts(self) -> list[Batch]:
         """Each ack, each send, each claim."""
         parts: list[Batch] = []
@@ -228,19 +252,17 @@ class Step:
         for piece, send in self._sends.values():
             parts.append(step := Step())
             step.send(piece, send)
-        for take in self._takes:
-            parts.append(step := Step())
-            step.take(take)
-        return parts
+        return parts + self._takes.parts()
 
 
 class Turns:
-    """Turns of any kind."""
+    """Turns of any kind, and claims."""
 
     repeatable = False
 
     def __init__(self) -> None:
         self._pieces: list[tuple[Piece, Turn]] = []
+        self._takes = Takes()
 
     def __bool__(self) -> bool:
         return bool(self._pieces)
@@ -252,21 +274,36 @@ class Turns:
         self._pieces.append((piece, turn))
         return True
 
+    def take(self, take: Take) -> bool:
+        """Take a claim in; False if there is no place for it."""
+        return self._takes.add(take)
+
     def operations(self) -> Iterable[Operation]:
-        """Whose turns they are."""
-        return (piece[0] for piece, _ in self._pieces)
+        """All that take part."""
+        yield from (piece[0] for piece, _ in self._pieces)
+        yield from self._takes
 
     def prune(self) -> bool:
         """Leave out what nobody waits for any more."""
         self._pieces = [each for each in self._pieces if not _over(each[0])]
-        return bool(self._pieces)
+        self._takes.prune()
+        return bool(self._pieces or self._takes)
 
     def call(self, held: Container[str]) -> Call:
-        """`take_turns`."""
-        return Call("take_turns", *codec.turn_columns([turn for _, turn in self._pieces], held))
+        """`take_turns`, with claims behind it if there are any."""
+        turns = codec.turn_columns([turn for _, turn in self._pieces], held)
+        if self._takes:
+            return Call("take_turns_then_claim", *turns, *self._takes.columns())
+        return Call("take_turns", *turns)
 
     def answered(self, rows: list[Any], news: News) -> list[Batch]:
-        """A verdict for each; those that name a message to be compared are asked again."""
+        """A verdict for each turn; those that name a message to be compared are asked again."""
+        again = self._judge(rows[: len(self._pieces)], news)
+        if self._takes:
+            self._takes.answered(rows[-1], news)
+        return again
+
+    def _judge(self, rows: list[Any], news: News) -> list[Batch]:
         again = Turns()
         for (piece, turn), row in zip(self._pieces, rows, strict=True):
             died = tuple(row["died"])
@@ -289,12 +326,27 @@ class Turns:
         return [again] if again else []
 
     def parts(self) -> list[Batch]:
-        """Each turn."""
+        """Each turn, each claim."""
         parts: list[Batch] = []
         for piece, turn in self._pieces:
             parts.append(turns := Turns())
             turns.add(piece, turn)
-        return parts
+        return parts + self._takes.parts()
+
+
+def _claimed(take: Take, known: bool, taken: Taken, news: News) -> bool:
+    """Give a claim what it took; whether somebody was told who died."""
+    if not known:
+        take.fail(UnknownAgentError(take.claim.mailbox))
+        return False
+    if taken.leased:
+        news.soon(take.claim.lease)
+    if take.future.cancelled():
+        take.undo(replace(taken, died=()))
+    if take.future.done():  # given up, or cancelled
+        return False
+    take.succeed(taken)
+    return True
 
 
 def _over(piece: Piece) -> bool:

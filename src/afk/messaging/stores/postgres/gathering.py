@@ -20,7 +20,7 @@ def gather(operations: Iterable[Operation], ordered: Container[str]) -> list[Bat
             for index, turn in enumerate(operation.turns):
                 _add_turn(batches, (operation, index), turn, ordered)
         elif isinstance(operation, Take):
-            _add(batches, Step, methodcaller("take", operation))
+            _add_take(batches, operation)
         elif isinstance(operation, Ask):
             batches.append(Single(operation))
     return batches
@@ -35,6 +35,14 @@ def _add_turn(batches: list[Batch], piece: Piece, turn: Turn, ordered: Container
         _add(batches, Step, methodcaller("send", piece, send))
     else:
         _add(batches, Turns, methodcaller("add", piece, turn))
+
+
+def _add_take(batches: list[Batch], take: Take) -> None:
+    """Into the last call, if it may have claims and has a place; else into a new one."""
+    last = batches[-1] if batches else None
+    if not (isinstance(last, Step | Turns) and last.take(take)):
+        batches.append(step := Step())
+        step.take(take)
 
 
 def _add(batches: list[Batch], kind: Any, join: Callable[[Any], bool]) -> None:

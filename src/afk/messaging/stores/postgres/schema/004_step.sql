@@ -2,8 +2,8 @@
 --
 -- Plain is an ack without sends, and a send that is no answer, no copy and not yet dead. lost:
 -- tokens whose lease was lost. left_over: ids of sends that were not stored, for whatever reason:
--- `take_turns` finds it. boxes: of each claim; one of mosts = 0 only lets time pass. backoffs: the delay after each attempt, at most, claim after claim, `steps` for each;
--- jitters: a random part of it. got: how many messages each claim got, of the lists that follow.
+-- `take_turns` finds it. boxes: of each claim; one of mosts = 0 only lets time pass. backoffs: the
+-- delay after each attempt, at most, claim after claim, `steps` for each; jitters: a random part of it. got: how many messages each claim got, of the lists that follow.
 CREATE FUNCTION step(at float8, here int,
     ack_ids text[], ack_fences bigint[],
     ids text[], mailboxes text[], senders text[], ranks int[], keys text[], threads text[],
@@ -159,4 +159,39 @@ BEGIN
     SELECT array_agg(t.id), array_agg(t.fence), array_agg(t.attempt), array_agg(t.redrives),
             array_agg(t.body)
         INTO ids, fences, tries, redrives, bodies FROM (SELECT * FROM taken ORDER BY n) t;
+END $$;
+
+-- What became of a turn; in the last row instead what claims came to, as `step` has it.
+CREATE TYPE verdict_or_claims AS (
+    refusal text, mailbox text, id text, bound bigint, body bytea, ids text[], how int[],
+    died text[], ready text[], registered boolean[], got int[], got_ids text[], got_fences bigint[],
+    got_attempts int[], got_redrives int[], got_bodies bytea[]
+);
+
+-- `take_turns`, then claims: what a handler sends with its ack, and what it takes up next.
+CREATE FUNCTION take_turns_then_claim(at float8, here int,
+    ids text[], fences bigint[], outcomes text[], seconds float8[], flags boolean[],
+    reasons text[], errors text[], rosters bigint[], counts int[],
+    s_ids text[], s_mailboxes text[], s_senders text[], s_ranks int[], s_keys text[],
+    s_compares boolean[], s_delays float8[], s_ttls float8[], s_threads text[], s_chains text[],
+    s_awaited boolean[], s_answers text[], s_alone boolean[], s_reasons text[], s_errors text[],
+    s_retentions float8[], s_histories float8[], s_history_maxes bigint[], s_digests bytea[],
+    s_bodies bytea[],
+    boxes text[], mosts int[], leases float8[], attempts int[], steps int[], backoffs float8[],
+    jitters boolean[], chances float8[]
+) RETURNS SETOF verdict_or_claims LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    at := clock(at);
+    RETURN QUERY SELECT t.*, NULL::boolean[], NULL::int[], NULL::text[], NULL::bigint[],
+            NULL::int[], NULL::int[], NULL::bytea[]
+        FROM take_turns(at, here, ids, fences, outcomes, seconds, flags, reasons, errors, rosters,
+            counts, s_ids, s_mailboxes, s_senders, s_ranks, s_keys, s_compares, s_delays, s_ttls,
+            s_threads, s_chains, s_awaited, s_answers, s_alone, s_reasons, s_errors, s_retentions,
+            s_histories, s_history_maxes, s_digests, s_bodies) t;
+    RETURN QUERY SELECT NULL, NULL, NULL, NULL::bigint, NULL::bytea, NULL::text[], NULL::int[],
+            c.died, c.ready, c.registered, c.got, c.got_ids, c.got_fences, c.got_attempts,
+            c.got_redrives, c.got_bodies
+        FROM step(at, here, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+            '{}', '{}', '{}', '{}', '{}', boxes, mosts, leases, attempts, steps, backoffs, jitters,
+            chances) c;
 END $$;
