@@ -63,6 +63,8 @@ class Core:
         self._listening: set[Bell] = set()
         self.obituaries = Obituaries(store)
         self._sent = 0
+        self.roster: Roster | None = None
+        """The directory as it was last seen."""
         self.watchers: tuple[Watcher, ...] = ()
 
     def watch(self, watcher: Watcher) -> None:
@@ -394,4 +396,5 @@ class Core:
     async def agents(self) -> Roster:
         """The directory now."""
         await self._before_read()
-        return await self.store.agents()
+        self.roster = await self.store.agents()
+        return self.roster

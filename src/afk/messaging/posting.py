@@ -65,14 +65,16 @@ async def post_copies(
     """A copy for every registered agent but the sender, in one step; a receipt for each."""
     record = _here(record)
     chain = record.correlation_id or _chain(record)
+    roster, fresh = core.roster, False  # as it was last seen: the store refuses it if it changed
     while True:
-        roster = await core.agents()
+        if roster is None:
+            roster, fresh = await core.agents(), True
         copies = {
             name: replace(record, id=copy_id(record.id, name), correlation_id=chain)
             for name in roster.boxes
             if name != record.sender
         }
-        if not copies:
+        if fresh and not copies:
             return []
         sends = tuple(
             to_send(copy, core.settings, mailbox=name, ttl=ttl, delay=delay, alone=True)
@@ -81,7 +83,8 @@ async def post_copies(
         turn = Turn(sends=sends, roster=roster.version)
         verdict = await core.try_put(turn, Sent(record, view))
         if verdict.refusal is None or verdict.refusal.kind != "roster":
-            break  # else someone joined or left meanwhile: look again
+            break
+        roster = None  # someone joined or left meanwhile: look again
     await core.insist(verdict)
     return [
         Receipt(core, view, copy, accepted)
