@@ -53,7 +53,7 @@ REDIS = (
         "redis",
         "a key outlives what it stood for",
         "stores/redis/lua/put.lua",
-        (("    if over(id) then return nil end\n", ""),),
+        (("if not box or over(id, gone) then", "if not box then"),),
         ("check_a_key_that_is_over_swallows_nothing",),
     ),
     Mutant(

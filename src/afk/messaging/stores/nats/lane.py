@@ -166,8 +166,11 @@ class Lane:
         """Send group after group, for ever."""
         while True:
             await self._wake.wait()
-            for _ in range(2):
-                await asyncio.sleep(0)
+            for _ in range(
+                2
+            ):  # a lone one: who was woken by it, or with it, comes in a tick or two
+                if len(self._waiting) == 1:
+                    await asyncio.sleep(0)
             self._wake.clear()
             while self._flight is None and self._waiting and not self._waiting[0].ops:
                 self._waiting.popleft().land([])

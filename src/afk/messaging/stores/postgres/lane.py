@@ -235,6 +235,9 @@ class Lane:
                 if not await self._send(self._round.popleft()):
                     return
             elif self._outbox:
+                for _ in range(2):  # a lone one: who was woken by it comes in a tick or two
+                    if len(self._outbox) == 1:
+                        await asyncio.sleep(0)
                 waiting, self._outbox = self._outbox, deque()
                 alive = [each for each in waiting if not self._is_over(each)]
                 self._round.extend(gather(alive, self.ordered))
@@ -248,7 +251,6 @@ class Lane:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._wake.wait()
-                await asyncio.sleep(0)
 
     def _is_over(self, operation: Operation) -> bool:
         if operation.future.done():

@@ -143,7 +143,9 @@ class RedisA2ADeliveryStore:
         turns = tuple(
             [Turn(token=leased.token, outcome=GIVE_BACK) for leased in codec.leased("", taken)]
         )
-        return self._here.call("put", *codec.joined([codec.packed(turns, (), ())])) if turns else None
+        return (
+            self._here.call("put", *codec.joined([codec.packed(turns, (), ())])) if turns else None
+        )
 
     # -- the directory -------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import UnknownAgentError
 from ...lifecycle import spread, token_of
 from ...store import Batch, Claim, Leased
-from .step import DEAD, LEASED, READY, Step
+from .step import DEAD, HELD, LEASED, READY, Held, Step
 
 SEEN = 30.0
 """Seconds for which a mailbox's `last_seen` may lag: an idle consumer must not write."""
@@ -45,39 +45,43 @@ def claim(step: Step, request: Claim) -> Batch:
     if shelf.seen is None or step.now - shelf.seen > SEEN:
         shelf.seen, shelf.dirty = step.now, True
     rows = step.db.execute(
-        "SELECT seq, id, body, attempt, fence, redrives, until FROM afk_delivery"
+        f"SELECT body, redrives, {HELD} FROM afk_delivery"
         " WHERE space = ? AND mailbox = ? AND line = ? ORDER BY rank, seq LIMIT ?",
         (step.space, request.mailbox, READY, request.limit),
     ).fetchall()
     if not rows:
         step.next_due = min(step.next_due, next_due(step))
     return Batch(
-        tuple([_grant(step, request, index, row) for index, row in enumerate(rows)]),
+        tuple(
+            [
+                _grant(step, request, index, Held(*held), body, redrives)
+                for index, (body, redrives, *held) in enumerate(rows)
+            ]
+        ),
         step.obituaries(),
     )
 
 
-def _grant(
-    step: Step, request: Claim, index: int, row: tuple[int, str, bytes, int, int, int, float | None]
-) -> Leased:
-    seq, message_id, body, attempt, fence, redrives, until = row
-    attempt, fence = attempt + 1, fence + 1
+def _grant(step: Step, request: Claim, index: int, row: Held, body: bytes, redrives: int) -> Leased:
+    row.attempt = attempt = row.attempt + 1
+    row.fence = fence = row.fence + 1
     last = attempt >= request.policy.max_attempts
     end = step.now + request.lease
     due = end if last else end + request.policy.delay(attempt, spread(request.chance, index))
-    expires = None if until is None else max(end, until)
+    expires = None if row.until is None else max(end, row.until)
     step.db.execute(
         "UPDATE afk_delivery SET state = ?, line = NULL, expires = ?, attempt = ?, fence = ?,"
         " last = ?, lease = ?, due = ?, leased = coalesce(leased, ?) WHERE seq = ?",
-        (LEASED, expires, attempt, fence, last, end, due, step.now, seq),
+        (LEASED, expires, attempt, fence, last, end, due, step.now, row.seq),
     )
     step.next_due = min(step.next_due, due, expires or due)
-    token = token_of(message_id, fence)
+    token = token_of(row.id, fence)
+    step.granted(token, row)
     if request.hold is not None:
         step.held.append((token, request.lease, request.hold))
     return Leased(
         token=token,
-        id=message_id,
+        id=row.id,
         mailbox=request.mailbox,
         body=body,
         attempt=attempt,

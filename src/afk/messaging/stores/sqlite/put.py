@@ -56,7 +56,8 @@ def take_turn(step: Step, turn: Turn) -> Verdict:
 def _take(step: Step, turn: Turn) -> Refusal | tuple[Accepted, ...]:
     if turn.roster is not None and turn.roster != roster_version(step):
         return Refusal("roster")
-    if turn.token is not None and turn.outcome is not None:
+    done = type(turn.outcome) is Done and step.done(turn.token or "")
+    if turn.token is not None and turn.outcome is not None and not done:
         row = step.holder(turn.token)
         if row is None:
             return Refusal("lease_lost")

@@ -18,6 +18,9 @@ READY, BLOCKED = 0, 1
 PURGE = 500
 """Rows let go of in one transaction, at most: it must keep up, and not hold others up."""
 
+GRANTS = 10_000
+"""Leases that are remembered, at most."""
+
 
 class Held(Struct):
     """What settling, or ending, a message needs to know of its row."""
@@ -42,18 +45,19 @@ class Held(Struct):
     awaited: int
 
 
-_HELD = (
-    "SELECT seq, id, mailbox, state, line, start, lease, fence, attempt, last, thread, until,"
+HELD = (
+    "seq, id, mailbox, state, line, start, lease, fence, attempt, last, thread, until,"
     " error, key IS NOT NULL OR awaited > 0, history, retention, history_max, awaited"
-    " FROM afk_delivery"
 )
+"""The columns of a `Held`."""
+_HELD = f"SELECT {HELD} FROM afk_delivery"
 _BY_ID = f"{_HELD} WHERE space = ? AND id = ?"
 ENDING = ("state", "settled", "reason", "error", "dead", "gone", "fade", "trim")
 """The columns that say how a message ended."""
 _END = (
     "UPDATE afk_delivery SET line = NULL, due = NULL, expires = NULL, thread = NULL, fence = ?,"
     f" attempt = ?, {', '.join(f'{name} = ?' for name in ENDING)}"
-    f" WHERE seq = ? AND state < {DONE}"
+    f" WHERE seq = ? AND fence = ? AND state < {DONE}"
 )
 
 
@@ -74,12 +78,22 @@ class Shelf(Struct):
 
 
 class Step:
-    """One transaction at one time. What is cached is written by `close`, before the commit."""
+    """One transaction at one time. What is cached is written by `close`, before the commit.
+
+    holds: the tokens whose leases are being renewed. grants: the rows of leases that this process
+    was granted, as they were then; by the token.
+    """
 
     def __init__(
-        self, db: sqlite3.Connection, now: float, space: int, holds: Container[str] = ()
+        self,
+        db: sqlite3.Connection,
+        now: float,
+        space: int,
+        holds: Container[str],
+        grants: dict[str, Held],
     ) -> None:
         self.holds = holds
+        self.grants = grants
         self.db = db
         self.now = now
         self.space = space
@@ -162,6 +176,21 @@ class Step:
         row = self.find(message_id)
         return row if row is not None and row.fence == fence and row.state < DONE else None
 
+    def granted(self, token: str, row: Held) -> None:
+        """Remember a lease of this process."""
+        if len(self.grants) >= GRANTS:
+            self.grants.clear()  # of most of them nothing was heard again: they lead nowhere
+        self.grants[token] = row
+
+    def done(self, token: str) -> bool:
+        """End what was granted here and is still held, without a look of its own; False if it is
+        not known to be so."""
+        row = self.grants.pop(token, None)
+        if row is None or not self.finish(row, DONE):
+            return False
+        self.released.append(token)
+        return True
+
     def where(self, condition: str, *parameters: object) -> list[Held]:
         """The rows of this namespace that fit."""
         rows = self.db.execute(
@@ -198,9 +227,11 @@ class Step:
 
     def finish(
         self, row: Held, state: int, reason: DeadReason | None = None, error: str = ""
-    ) -> None:
-        """Every way an open message ends comes through here, and its thread goes on."""
-        self._end(row, state, reason, error)
+    ) -> bool:
+        """Every way an open message ends comes through here, and its thread goes on. False, and
+        nothing is changed, if it has ended, or its fence was raised."""
+        if not self._end(row, state, reason, error):
+            return False
         while row.thread is not None:
             heads = self.where(
                 "mailbox = ? AND thread = ? ORDER BY seq LIMIT 1", row.mailbox, row.thread
@@ -212,14 +243,16 @@ class Step:
                 self._place(heads[0], heads[0].start)
                 break
             self._end(heads[0], DEAD, must_end, "")
+        return True
 
-    def _end(self, row: Held, state: int, reason: DeadReason | None, error: str) -> None:
+    def _end(self, row: Held, state: int, reason: DeadReason | None, error: str) -> bool:
         columns = self.ending(row, state, reason, error or row.error)
-        values = (row.fence + 1, row.attempt, *columns, row.seq)
-        # In a batch, a message may have ended with another before it: then this changes nothing.
-        if self.db.execute(_END, values).rowcount == 1:
-            self.count(row.mailbox, -1)
-            self.ended_as(row, state)
+        values = (row.fence + 1, row.attempt, *columns, row.seq, row.fence)
+        if self.db.execute(_END, values).rowcount != 1:
+            return False
+        self.count(row.mailbox, -1)
+        self.ended_as(row, state)
+        return True
 
     def ended_as(self, row: Held, state: int) -> None:
         """Count an end, and let it be known."""

@@ -19,7 +19,7 @@ from ..holding import Holdings
 from . import file
 from .lock import LockFile
 from .session import Session
-from .step import Step
+from .step import Held, Step
 
 WAITING, RUNNING, OVER = range(3)
 _STALE = 517
@@ -65,6 +65,7 @@ class Writer:
         self.lock: LockFile
         self.mutex = threading.Lock()
         self.holdings = Holdings()
+        self.grants: dict[str, Held] = {}
         self._synchronous = synchronous
         self._namespace = namespace
         self._clock = clock
@@ -166,7 +167,7 @@ class Writer:
         db = self._connection()
         before = db.total_changes
         with self._transaction(db, writes):
-            step = Step(db, self._clock(), self._space, self.holdings)
+            step = Step(db, self._clock(), self._space, self.holdings, self.grants)
             if writes:
                 step.purge()  # first, so that a key past its time is free again
             answers = [(operation, _answer(operation, step)) for operation in group]
@@ -246,7 +247,7 @@ class Writer:
             run, answer = session.ended()
             ending = Operation(nothing, True, False, answer)
             try:
-                step = Step(db, self._clock(), self._space, self.holdings)
+                step = Step(db, self._clock(), self._space, self.holdings, self.grants)
                 verdict = session.finish(run, step)
             except Exception as error:  # noqa: BLE001 - the thread must live on
                 self._recover(error)

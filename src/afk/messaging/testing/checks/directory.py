@@ -277,6 +277,27 @@ async def check_a_broadcast_is_one_step(subject: Subject) -> None:
         assert len(await bus.messages(limit=10_000)) == sum(told)
 
 
+async def check_a_broadcast_goes_by_the_directory_as_it_is(subject: Subject) -> None:
+    """Who joined or left by another bus since the last broadcast is told, or not told, with the
+    next one."""
+    async with subject.bus() as bus, subject.bus() as other:
+        ada = await bus.register("ada")
+        assert await ada.broadcast("nobody") == []
+        bob = await other.register("bob")
+        assert len(await ada.broadcast("bob")) == 1
+        kim = await other.register("kim")
+        assert len(await ada.broadcast("both")) == 2
+        await other.unregister("bob")
+        [receipt] = await ada.broadcast("kim")
+        assert await receipt.status() == "pending"
+        assert await contents(kim) == ["both", "kim"]
+        await other.unregister("kim")
+        assert await ada.broadcast("nobody") == []
+        bob = await other.register("bob")
+        assert await contents(bob) == []
+        assert {letter.reason for letter in await bus.dead_letters("bob")} == {"unregistered"}
+
+
 async def check_a_broadcast_to_nobody_is_nothing(subject: Subject) -> None:
     """With no one else registered a broadcast stores nothing."""
     async with subject.bus() as bus:

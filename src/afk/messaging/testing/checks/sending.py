@@ -24,7 +24,7 @@ from ...store import A2ADeliveryStore, Turn
 from ..clock import FakeClock
 from ..expect import raises
 from ..processes import hear, run, say
-from ..steps import claimed, until
+from ..steps import PATIENCE, claimed, contents, until
 from ..subject import Subject
 
 # -- promise 1: accepted is kept ---------------------------------------------------------
@@ -118,6 +118,46 @@ def _lose_connection(store: A2ADeliveryStore, *, after: bool) -> None:
         raise StoreError("the connection was lost")
 
     store.put = lost  # type: ignore[method-assign]
+
+
+async def check_a_send_that_comes_to_nothing_wakes_nobody_up(subject: Subject) -> None:
+    """Who waits for mail waits on through refused sends and duplicates, and has the next message
+    at once."""
+    async with subject.bus() as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        await ada.send("bob", "first", idempotency_key="k")
+        assert await contents(bob) == ["first"]
+        waiting = asyncio.create_task(bob.receive(timeout=2 * PATIENCE))
+        await asyncio.sleep(0.02)
+        for _ in range(3):
+            assert (await ada.send("bob", "first", idempotency_key="k")).duplicate
+            with raises(IdempotencyConflictError, "k"):
+                await ada.send("bob", "another", idempotency_key="k")
+            await ada.send("bob", "far", delay=1000)
+            await asyncio.sleep(0.02)
+        assert not waiting.done()
+        await ada.send("bob", "second")
+        async with asyncio.timeout(PATIENCE / 4):
+            message = await waiting
+        assert message is not None
+        assert message.content == "second"
+
+
+async def check_each_who_waits_has_one_of_what_comes_at_once(subject: Subject) -> None:
+    """Of many messages sent in one moment, some twice, each reader that waits has another one at
+    once."""
+    readers = 8
+    async with subject.bus() as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        for _ in range(3):
+            waiting = [asyncio.create_task(bob.receive(timeout=PATIENCE)) for _ in range(readers)]
+            await asyncio.sleep(0.02)
+            letters = [AgentMessage("ada", "bob", number) for number in range(readers)]
+            await asyncio.gather(*(bus.deliver(letter) for letter in [*letters, *letters[:3]]))
+            async with asyncio.timeout(PATIENCE / 4):
+                messages = await asyncio.gather(*waiting)
+            assert {message.content for message in messages if message} == set(range(readers))
+        assert await ada.message_count() == 0
 
 
 async def check_a_send_of_unknown_outcome_is_repeated_with_its_key(subject: Subject) -> None:
