@@ -43,12 +43,13 @@ class Books:
     def end(self, row: Entry, now: float) -> None:
         """A message ended now; its state says how."""
         self.ended += 1
-        row.ended = self.ended
+        past = row.lived()
+        past.ended = self.ended
         if row.state == "dead":
             self.dead[row.id] = row
         keep = keeping(
             row.state,
-            row.reason,
+            past.reason,
             now,
             history=row.history,
             retention=row.retention,
@@ -56,16 +57,17 @@ class Books:
             answer=row.is_answer,
         )
         if keep is not None:
-            row.row_until = keep.row
+            past.row_until = keep.row
             self.fading.set(row, keep.body)
             if row.state != "dead" and not row.is_answer:
-                self.trims.set(row, row.ended + row.history_max)
+                self.trims.set(row, past.ended + row.history_max)
 
     def keep(self, row: Entry, until: float) -> None:
         """What has ended is found until then, a dead letter whole."""
-        if until > row.row_until:
-            row.row_until = until
-            if row.state == "dead" and row.reason == "expired":  # others are kept anyhow
+        past = row.lived()
+        if until > past.row_until:
+            past.row_until = until
+            if row.state == "dead" and past.reason == "expired":  # others are kept anyhow
                 self.fading.set(row, until)
 
     def reopen(self, row: Entry) -> None:
@@ -87,10 +89,10 @@ class Books:
         if self.fading.first <= now:
             for row in self.fading.due(now):
                 self._fade(row)
-                if row.row_until <= now:
+                if row.past.row_until <= now:
                     self._drop(row)
                 else:
-                    self.fading.set(row, row.row_until)
+                    self.fading.set(row, row.past.row_until)
 
     def _fade(self, row: Entry) -> None:
         self.trims.drop(row)
@@ -101,7 +103,7 @@ class Books:
 
     def _digest(self, row: Entry) -> None:
         if row.body is not None:
-            row.digest, row.body = fingerprint(row.body), None
+            row.lived().digest, row.body = fingerprint(row.body), None
 
     def _drop(self, row: Entry) -> None:
         self.fading.drop(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...lifecycle import DeadReason, State
 from ...store import FATE, MAIL
 from .books import Books
-from .rows import Entry, Shelf
+from .rows import OUT, Entry, Shelf
 from .timers import Timers
 
 
@@ -31,8 +31,9 @@ class Course:
         """
         if self.due.first <= now:
             for row in self.due.due(now, spare):
-                if row.state == "leased" and row.last:
-                    self._finish(row, "dead", now, "exhausted", row.error or "the lease ended")
+                if row.state == "leased" and row.past.last:
+                    error = row.past.error or "the lease ended"
+                    self._finish(row, "dead", now, "exhausted", error)
                 else:
                     self._line_up(row, row.due, now)
         if self.expiry.first <= now:
@@ -83,10 +84,11 @@ class Course:
         if shelf is not None:
             shelf.withdraw(row)
         row.state = "leased"
-        row.lease_end = max(until, row.held_until)
-        row.due = row.lease_end + row.backoff
+        past = row.lived()
+        past.lease_end = max(until, past.held_until)
+        row.due = past.lease_end + past.backoff
         if row.expires is not None:  # past its ttl there is nothing to wait for
-            row.due = min(row.due, max(row.lease_end, row.expires))
+            row.due = min(row.due, max(past.lease_end, row.expires))
         self.due.set(row, row.due)
 
     def _finish(
@@ -117,11 +119,13 @@ class Course:
             self.expiry.drop(row)
         shelf = self.shelves.get(row.mailbox)
         head = shelf.leave(row) if shelf is not None else None
-        row.ready = row.blocked = False
-        row.fence += 1
-        row.state, row.settled_at = state, now
+        if shelf is None:
+            row.line = OUT
+        past = row.lived()
+        past.fence += 1
+        row.state, row.blocked, past.settled_at = state, False, now
         if reason is not None:
-            row.reason, row.error = reason, error or row.error
+            past.reason, past.error = reason, error or past.error
         self._end(row, now)
         return head
 

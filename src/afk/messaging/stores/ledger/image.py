@@ -12,12 +12,13 @@ from ...lifecycle import FINAL
 from ...records import wire
 from ...store import Box
 from .ledger import Ledger
-from .rows import Entry, Shelf
+from .rows import GONE, OUT, UNTOUCHED, Entry, Past, Shelf
 
 PAGE = 1 << 18
 """Bytes of rows that are encoded at once, roughly: other threads run in between."""
 
-_PLAIN = tuple(sorted({*Entry.__struct_fields__} - {"answer", "body"}))
+_PLAIN = tuple(sorted({*Entry.__struct_fields__} - {"body", "line", "past"}))
+_PAST = tuple(sorted({*Past.__struct_fields__} - {"answer"}))
 _TIMERS = ("due", "expiry")
 _KEPT = ("fading", "trims")
 
@@ -65,24 +66,26 @@ def load(image: Iterable[bytes]) -> Ledger:
     for box, seen in start.boxes:
         shelf = ledger.shelves[box.name] = Shelf(box)
         shelf.last_seen = seen
-    answered: list[Entry] = []
+    answered: list[Past] = []
     for page in rest:
         for values in _rows.decode(page):
             _restore(ledger, values, answered)
-    for row in answered:  # so far each has a stand-in
-        assert row.answer is not None
-        row.answer = ledger.books.rows.get(row.answer.id, row.answer)
+    for past in answered:  # so far each has a stand-in
+        assert past.answer is not None
+        past.answer = ledger.books.rows.get(past.answer.id, past.answer)
     dead = [row for row in ledger.books.rows.values() if row.state == "dead"]
-    ledger.books.dead = {row.id: row for row in sorted(dead, key=lambda row: row.ended)}
+    ledger.books.dead = {row.id: row for row in sorted(dead, key=lambda row: row.past.ended)}
     return ledger
 
 
 def _plain(row: Entry, ledger: Ledger) -> list[Any]:
     return [
         None if row.body is None else wire(row.body),
-        None if row.answer is None else _answer(row.answer, ledger),
+        None if row.past.answer is None else _answer(row.past.answer, ledger),
         *[getattr(ledger, name).at(row) for name in _TIMERS],
         *[getattr(ledger.books, name).at(row) for name in _KEPT],
+        OUT if row.line == GONE else row.line,
+        None if row.past is UNTOUCHED else [getattr(row.past, name) for name in _PAST],
         *[getattr(row, name) for name in _PLAIN],
     ]
 
@@ -93,12 +96,14 @@ def _answer(answer: Entry, ledger: Ledger) -> tuple[str, bytes | None]:
     return answer.id, wire(answer.body) if gone and answer.body is not None else None
 
 
-def _restore(ledger: Ledger, values: list[Any], answered: list[Entry]) -> None:
-    body, answer, due, expiry, fading, trims, *plain = values
-    row = Entry(body=body, **dict(zip(_PLAIN, plain, strict=True)))
+def _restore(ledger: Ledger, values: list[Any], answered: list[Past]) -> None:
+    body, answer, due, expiry, fading, trims, line, past, *plain = values
+    row = Entry(body=body, line=line, **dict(zip(_PLAIN, plain, strict=True)))
+    if past is not None:
+        row.past = Past(**dict(zip(_PAST, past, strict=True)))
     if answer is not None:
-        row.answer = Entry(*answer)
-        answered.append(row)
+        row.past.answer = Entry(*answer)
+        answered.append(row.past)
     ledger.books.add(row)
     if row.state not in FINAL:
         shelf = ledger.shelves.get(row.mailbox)

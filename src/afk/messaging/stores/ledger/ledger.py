@@ -85,20 +85,23 @@ class Ledger(Course):
         except ValueError:
             return None
         row = self.books.rows.get(message_id)
-        return row if row is not None and row.fence == fence and row.state not in FINAL else None
+        if row is None or row.past.fence != fence or row.state in FINAL:
+            return None
+        return row
 
     def _settle(self, row: Entry, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Done):
             self._finish(row, "done", now)
         elif isinstance(outcome, Extend):
             if outcome.hold is not None:
-                row.held_until = now + outcome.hold
+                row.lived().held_until = now + outcome.hold
             self._lease(row, now + outcome.seconds)
         elif isinstance(outcome, Again):
-            row.fence += 1
+            past = row.lived()
+            past.fence += 1
             if not outcome.counts:
-                row.attempt -= 1
-            row.error = outcome.error or row.error
+                past.attempt -= 1
+            past.error = outcome.error or past.error
             self._line_up(row, now + outcome.delay, now)
         else:
             self._finish(row, "dead", now, outcome.reason, outcome.error)
@@ -111,8 +114,9 @@ class Ledger(Course):
         if kind == "mail":
             self._admit(row, now)
         elif send.dead is not None and kind == "dead":
-            row.state, row.settled_at = "dead", now
-            row.reason, row.error = send.dead
+            row.state, past = "dead", row.lived()
+            past.settled_at = now
+            past.reason, past.error = send.dead
             self._end(row, now)
         elif send.answers is not None:
             self._attach(row, self.books.rows[send.answers], now)
@@ -135,8 +139,8 @@ class Ledger(Course):
         """An answer is done at once, and its request's result."""
         row.is_answer = True
         row.retention = max(row.retention, request.retention)  # as long as who asked counts on it
-        row.state, row.settled_at = "done", now
-        request.answer = row
+        row.state, row.lived().settled_at = "done", now
+        request.lived().answer = row
         if request.state in FINAL:  # the result must be found for as long as it is kept
             self.books.keep(request, now + row.retention)
         self._end(row, now)
@@ -158,28 +162,29 @@ class Ledger(Course):
         return Batch(tuple(leased), self._obituaries() if self.untold else ())
 
     def _grant(self, row: Entry, claim: Claim, index: int, now: float) -> Leased:
-        row.attempt += 1
-        row.fence += 1
-        row.leased_at = row.leased_at or now
+        past = row.lived()
+        past.attempt += 1
+        past.fence += 1
+        past.leased_at = past.leased_at or now
         body = row.body
         assert body is not None  # open messages keep theirs
         take = claim.take and isinstance(body, Record)
         if take:
             self._finish(row, "done", now)
         else:
-            row.held_until = now + (claim.hold or 0.0)
-            row.last = row.attempt >= claim.policy.max_attempts
-            delay = claim.policy.delay(row.attempt, spread(claim.chance, index))
+            past.held_until = now + (claim.hold or 0.0)
+            past.last = past.attempt >= claim.policy.max_attempts
+            delay = claim.policy.delay(past.attempt, spread(claim.chance, index))
             # In whole ms: another machine's power function may differ in the last bit.
-            row.backoff = 0.0 if row.last else round(delay, 3)
+            past.backoff = 0.0 if past.last else round(delay, 3)
             self._lease(row, now + claim.lease)
         return Leased(
-            token=None if take else token_of(row.id, row.fence),
+            token=None if take else token_of(row.id, past.fence),
             id=row.id,
             mailbox=row.mailbox,
             body=body,
-            attempt=row.attempt,
-            redrives=row.redrives,
+            attempt=past.attempt,
+            redrives=past.redrives,
         )
 
     # -- the directory -------------------------------------------------------------------
@@ -271,9 +276,10 @@ class Ledger(Course):
         self.accepted += 1
         row.place = self.accepted
         self.books.reopen(row)
-        row.settled_at, row.reason, row.due = None, None, 0.0
-        row.attempt, row.redrives = 0, row.redrives + 1
-        row.fence += 1
+        past = row.lived()
+        past.settled_at, past.reason, row.due = None, None, 0.0
+        past.attempt, past.redrives = 0, past.redrives + 1
+        past.fence += 1
         row.expires = None if row.ttl is None else now + row.ttl
         self._admit(row, now)
         return True
@@ -282,11 +288,14 @@ class Ledger(Course):
         if row.state != "dead":
             return False
         self.books.let_go(row)
-        row.state, row.settled_at, row.reason = "cancelled", now, None
+        past = row.lived()
+        row.state, past.settled_at, past.reason = "cancelled", now, None
         self._end(row, now)
         return True
 
 
 def _waits(row: Entry, now: float) -> bool:
     """Open, and in nobody's hands: a lease that ended holds nothing."""
-    return row.state in ("pending", "scheduled") or (row.state == "leased" and row.lease_end <= now)
+    return row.state in ("pending", "scheduled") or (
+        row.state == "leased" and row.past.lease_end <= now
+    )

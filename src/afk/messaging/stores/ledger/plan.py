@@ -54,7 +54,7 @@ class Plan:
             late = send.awaited
         else:
             late = request.asks and (
-                request.answer is not None
+                request.past.answer is not None
                 or request.state == "cancelled"
                 or request.id in self._answered
             )
@@ -126,7 +126,7 @@ class Plan:
 def _digest(first: Entry | Send) -> bytes | None:
     if first.body is not None:
         return fingerprint(first.body)
-    return first.digest if isinstance(first, Entry) else None
+    return first.past.digest if isinstance(first, Entry) else None
 
 
 def _ends(held: Entry, outcome: Outcome | None, now: float) -> bool:

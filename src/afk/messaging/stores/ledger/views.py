@@ -16,7 +16,7 @@ def select(rows: Iterable[Entry], query: Query, now: float) -> list[Row]:
     for row in rows:
         if not _fits(row, query):
             continue
-        cursor = row.ended if query.order == "ended" else row.place
+        cursor = row.past.ended if query.order == "ended" else row.place
         if query.after is not None and cursor <= query.after:
             continue
         view = _row(row, cursor, now)
@@ -39,28 +39,29 @@ def as_delivered(rows: Iterable[Entry], now: float) -> list[Entry]:
 def _fits(row: Entry, query: Query) -> bool:
     return (
         (query.mailbox is None or row.mailbox == query.mailbox)
-        and (query.reason is None or row.reason == query.reason)
+        and (query.reason is None or row.past.reason == query.reason)
         and (query.chain is None or query.chain in (row.chain, row.id))
     )
 
 
 def _row(row: Entry, cursor: int, now: float) -> Row:
+    past = row.past
     return Row(
         id=row.id,
         mailbox=row.mailbox,
         body=row.body,
         state=_state(row, now),
-        attempt=row.attempt,
+        attempt=past.attempt,
         accepted_at=row.accepted_at,
-        leased_at=row.leased_at,
-        settled_at=row.settled_at,
-        reason=row.reason,
-        error=row.error,
-        redrives=row.redrives,
-        fence=row.fence,
+        leased_at=past.leased_at,
+        settled_at=past.settled_at,
+        reason=past.reason,
+        error=past.error,
+        redrives=past.redrives,
+        fence=past.fence,
         thread=row.thread,
         awaited=row.asks,
-        answer=None if row.answer is None else row.answer.body,
+        answer=None if past.answer is None else past.answer.body,
         cursor=cursor,
     )
 
@@ -102,7 +103,7 @@ def _state(row: Entry, now: float) -> State:
         row.state,
         now,
         due=row.due,
-        lease_end=row.lease_end,
-        last=row.last,
+        lease_end=row.past.lease_end,
+        last=row.past.last,
         expires=row.expires,
     )

@@ -120,7 +120,7 @@ class Presence:
     def lease_left(self, token: str) -> float:
         """Seconds until the lease of a token ends, as far as is known."""
         row = self.ledger.books.rows.get(parse_token(token)[0])
-        return 0.0 if row is None else row.lease_end - self.link.now()
+        return 0.0 if row is None else row.past.lease_end - self.link.now()
 
     # -- what the log brings -------------------------------------------------------------
 
