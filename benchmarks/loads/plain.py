@@ -19,9 +19,13 @@ from ..buses import payload
 from ..meter import Meter
 from ..runner import Answer
 
-_CLAIM = (
+CLAIM = (
     "UPDATE message SET leased = ? WHERE id IN (SELECT id FROM message"
     " WHERE mailbox = ? AND leased IS NULL ORDER BY id LIMIT ?) RETURNING id, body"
+)
+TABLE = (
+    "CREATE TABLE message (id INTEGER PRIMARY KEY, mailbox TEXT, body BLOB, leased REAL)",
+    "CREATE INDEX line ON message (mailbox, id) WHERE leased IS NULL",
 )
 
 
@@ -32,10 +36,8 @@ class _Table:
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=FULL")
-        self.db.execute(
-            "CREATE TABLE message (id INTEGER PRIMARY KEY, mailbox TEXT, body BLOB, leased REAL)"
-        )
-        self.db.execute("CREATE INDEX line ON message (mailbox, id) WHERE leased IS NULL")
+        for statement in TABLE:
+            self.db.execute(statement)
 
     def insert(self, mailboxes: list[str], contents: list[dict[str, Any]]) -> None:
         rows = [
@@ -47,7 +49,7 @@ class _Table:
         self.db.execute("COMMIT")
 
     def claim(self, mailbox: str, limit: int) -> list[tuple[int, dict[str, Any]]]:
-        rows = self.db.execute(_CLAIM, (time.time() + 30, mailbox, limit)).fetchall()
+        rows = self.db.execute(CLAIM, (time.time() + 30, mailbox, limit)).fetchall()
         return sorted((number, json.loads(body)) for number, body in rows)
 
     def delete(self, rows: list[tuple[int, dict[str, Any]]]) -> None:

@@ -1,19 +1,32 @@
-"""The workloads over asyncio.Queue (no id, no lease, no ack, nothing kept: the limit in memory) and
-over a lane written by hand, which promises the least that a mailbox must."""
+"""The workloads over asyncio.Queue (no id, no lease, no ack, nothing kept: the limit in memory),
+over anyio's streams, which are as little, and over a lane written by hand, which promises the least
+that a mailbox must."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+
+import anyio
 
 from ..buses import payload
 from ..meter import Meter
 from ..runner import Answer
 from .lane import Lane
 
-Queue = asyncio.Queue[dict[str, Any]] | Lane
-KINDS: dict[str, Callable[[], Queue]] = {"queue": asyncio.Queue, "lane": Lane}
+
+class Stream:
+    """anyio's, with no bound."""
+
+    def __init__(self) -> None:
+        streams = anyio.create_memory_object_stream[dict[str, Any]](math.inf)
+        self.put, self.get = streams[0].send, streams[1].receive
+
+
+Queue = asyncio.Queue[dict[str, Any]] | Stream | Lane
+KINDS: dict[str, Callable[[], Queue]] = {"queue": asyncio.Queue, "anyio": Stream, "lane": Lane}
 TIMED = 16
 """Every so many calls are timed: more of it would be felt here."""
 

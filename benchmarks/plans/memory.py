@@ -1,4 +1,5 @@
-"""W1 to W5 in memory, next to asyncio.Queue, and to the least that a mailbox can be."""
+"""W1 to W5 in memory, next to asyncio.Queue, to autogen-core and anyio, and to the least that a
+mailbox can be."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from ..figures import Goal
 from ..runner import Job
 from .load import Load, least, library, most
 
-_TITLES = {"queue": "asyncio.Queue", "lane": "a lane by hand"}
+_QUEUES = {"queue": "asyncio.Queue", "anyio": "anyio, memory streams", "lane": "a lane by hand"}
+_TITLES = {**_QUEUES, "autogen": "autogen-core"}
 
 
 def loads(scale: int) -> list[Load]:
@@ -20,16 +22,20 @@ def loads(scale: int) -> list[Load]:
             name,
             "memory",
             library(kind, "memory", **arguments),
-            {key: Job(f"loads.queues:{kind}", {"kind": key} | plain) for key in _TITLES},
+            {key: Job(f"loads.queues:{kind}", {"kind": key} | plain) for key in _QUEUES}
+            | {"autogen": Job(f"loads.memory_autogen:{kind}", plain | fewer(plain["count"]))},
             goals,
             _TITLES,
             "µs" if kind == "round_trip" else "msgs/s",
         )
 
+    def fewer(count: int) -> dict[str, int]:
+        return {"count": max(2, count // 10)}
+
     many, few = 1000 * scale, 50 * scale
     one: dict[str, Any] = {"count": many, "tasks": 1}
     hundred: dict[str, Any] = {"count": many, "tasks": 100}
-    w1 = least(queue=0.18)
+    w1 = least(queue=0.18, autogen=30)
     return [
         load("W1, receive()", "stream", w1, **one, consumer="receive"),
         load("W1, claim() and ack()", "stream", w1, **one, consumer="claim_and_ack"),

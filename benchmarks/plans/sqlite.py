@@ -1,4 +1,4 @@
-"""W1 to W5 on SQLite, next to a plain table."""
+"""W1 to W5 on SQLite, next to a plain table, and to what others keep there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ from ..figures import Goal
 from ..runner import Job
 from .load import BATCH, Load, least, library, most
 
-_TITLES = {"step": "sqlite3, one commit a step", "batch": f"sqlite3, commits of {BATCH}"}
+_TITLES = {
+    "step": "sqlite3, one commit a step",
+    "batch": f"sqlite3, commits of {BATCH}",
+    "huey": "huey",
+    "persistqueue": "persist-queue",
+    "aiosqlite": "aiosqlite, one commit a step",
+}
+
+
+def _peers(kind: str, **arguments: Any) -> dict[str, Job]:
+    """Packages that keep a queue in SQLite, or await it."""
+    return {
+        key: Job(f"loads.sqlite_{key}:{kind}", {"store": "sqlite", **arguments})
+        for key in ("huey", "persistqueue", "aiosqlite")
+    }
 
 
 def loads(scale: int) -> list[Load]:
@@ -24,6 +38,8 @@ def loads(scale: int) -> list[Load]:
         for job in limits.values():
             for key in ("store", "tasks", "consumer"):
                 job.arguments.pop(key, None)
+        if theirs == "stream" and "together" not in arguments:
+            limits |= _peers("stream", count=slow, tasks=ours.arguments["tasks"])
         return Load(name, "sqlite", ours, limits, goals, _TITLES)
 
     few, many = 20 * scale, 200 * scale
@@ -36,7 +52,10 @@ def loads(scale: int) -> list[Load]:
         "W2, p50",
         "sqlite",
         library("round_trip", "sqlite", count=few // 2),
-        {"step": Job("loads.plain:round_trip", {"count": few // 2})},
+        {
+            "step": Job("loads.plain:round_trip", {"count": few // 2}),
+            **_peers("round_trip", count=few // 2),
+        },
         most(step=0.6),
         _TITLES,
         "µs",
