@@ -18,7 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider, sampling
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 
 from afk.messaging import (
     AgentMailbox,
@@ -242,6 +242,21 @@ async def test_copies_are_created_and_sent_in_one_step(seen: Seen) -> None:
     assert seen.below("create bob") == "send"
     assert seen.below("receive cy") == "create cy"
     assert len(seen.traces) == 1
+
+
+async def test_a_broadcast_to_a_directory_that_has_changed_is_no_error(seen: Seen) -> None:
+    """It is sent again to those who are there, and counted once."""
+    name = f"memory://{uuid.uuid4().hex}"
+    async with connect(name) as other, seen.watch(connect(name)) as bus:
+        ada, _, _ = [await bus.register(name) for name in ("ada", "bob", "cy")]
+        await ada.broadcast("to two")
+        await other.register("dan")
+        await ada.broadcast("to three")
+    sends = [span for span in seen.spans if span.name == "send"]
+    outdated = [labels(span).get("messaging.afk.outdated", False) for span in sends]
+    assert outdated == [False, True, False]
+    assert {span.status.status_code for span in seen.spans} == {StatusCode.UNSET}
+    assert seen.count(names.SENT_MESSAGES) == 2 + 3
 
 
 async def test_what_a_span_is_current_for_is_below_it(seen: Seen) -> None:

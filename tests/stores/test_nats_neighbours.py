@@ -21,11 +21,12 @@ from afk.messaging.records import letter_record
 from afk.messaging.sending import to_send
 from afk.messaging.settings import Settings
 from afk.messaging.store import Box, Claim, Turn
+from afk.messaging.stores.nats.session import Session
 from afk.messaging.testing.processes import say
 from afk.messaging.testing.servers import NATS
 from afk.messaging.testing.steps import until
 
-from .over_nats import bus_at, elsewhere, link_of, same_state, space
+from .over_nats import bus_at, elsewhere, link_of, same_state, space, store_of
 
 
 def store_at(server: NATS, **options: Any) -> NATSA2ADeliveryStore:
@@ -236,3 +237,85 @@ async def test_who_died_in_a_call_that_was_given_up_is_told_later(
             died += (await store.claim(Claim(mailbox="bob"))).died
             await asyncio.sleep(0.01)
     assert died == [record.id]
+
+
+# -- a process that hears late -------------------------------------------------------------
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The places whose processes hear 10 ms late of what is in the log."""
+    places: list[Any] = []
+    heard = Session._heard
+
+    async def after_a_while(session: Any, message: Any) -> None:
+        if any(session._place is place for place in places):
+            await asyncio.sleep(0.01)
+        await heard(session, message)
+
+    monkeypatch.setattr(Session, "_heard", after_a_while)
+    return places
+
+
+async def test_who_waits_for_a_send_knows_of_its_mailbox(nats_server: NATS, late: Any) -> None:
+    """Another process has registered it, which this one, told ahead of the mail, has not heard."""
+    namespace = space()
+    async with (
+        bus_at(nats_server.url, namespace) as here,
+        bus_at(nats_server.url, namespace) as there,
+    ):
+        ada = await here.register("ada")
+        late.append(store_of(here)._here._place)
+        for number in range(5):
+            name = f"bob-{number}"
+            await there.register(name)
+            waiting = asyncio.create_task(here.mailbox(name).receive(timeout=5))
+            await asyncio.sleep(0.001)
+            await ada.send(name, "hi")
+            message = await waiting
+            assert message is not None
+            assert message.content == "hi"
+
+
+async def test_a_look_beside_a_send_finds_what_was_stored_before(
+    nats_server: NATS, late: Any
+) -> None:
+    """It is another reader who is told ahead, and goes by that."""
+    namespace = space()
+    async with (
+        bus_at(nats_server.url, namespace) as here,
+        bus_at(nats_server.url, namespace) as there,
+    ):
+        ada, eve = await here.register("ada"), await there.register("eve")
+        late.append(store_of(here)._here._place)
+        for number in range(5):
+            bob = await here.register(f"bob-{number}")
+            waiting = asyncio.create_task(bob.receive(timeout=5))
+            await asyncio.sleep(0.05)
+            for content in ("first", "second", "third"):
+                await eve.send(bob.name, content)
+            looking = asyncio.create_task(bob.receive(timeout=0))
+            await asyncio.sleep(0.0005)
+            await ada.send(bob.name, "fourth")
+            found, first = await asyncio.gather(looking, waiting)
+            assert found is not None
+            assert first is not None
+            assert {found.content, first.content} == {"first", "second"}
+
+
+async def test_who_was_told_ahead_and_left_costs_the_next_nothing(nats_server: NATS) -> None:
+    """A reader that is cancelled as it is told, and a claim later, which writes nothing."""
+    async with MessageBus(store_at(nats_server)) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        waiting = asyncio.create_task(bob.receive(timeout=5))
+        await asyncio.sleep(0.05)
+        sending = asyncio.create_task(ada.send("bob", "hi"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await sending
+        await asyncio.wait([waiting])
+        assert await bob.receive(timeout=1) is not None
+        await asyncio.sleep(0.05)
+        before = link_of(bus).replica.seq
+        assert await bob.receive(timeout=0) is None
+        assert link_of(bus).replica.seq == before

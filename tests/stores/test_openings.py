@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from afk.messaging import StoreError, connect
+from afk.messaging import InvalidMessageError, StoreError, connect
 from afk.messaging.testing.servers import NATS, Postgres, Server
 from afk.messaging.testing.steps import contents
 from proof.proxy import HOST, Proxy
@@ -45,3 +45,23 @@ async def test_an_opening_that_is_cut_off_says_so(proxied: tuple[Proxy, str]) ->
         bob = await bus.register("bob")
         await bob.send("bob", "hi")
         assert await contents(bob) == ["hi"]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgresql", "nats"])
+async def test_what_was_to_be_sent_when_nobody_was_there_can_be_sent_again(scheme: str) -> None:
+    """A send and a request name their message and its key; what is wrong with them comes first."""
+    bus = connect(f"{scheme}://127.0.0.1:1/{'postgres' * (scheme == 'postgresql')}")
+    ada = bus.mailbox("ada")
+    with pytest.raises(StoreError) as sent:
+        await ada.send("bob", "hi", idempotency_key="k")
+    with pytest.raises(StoreError) as asked:
+        await ada.request("bob", "hi", timeout=1, idempotency_key="k")
+    for error in (sent.value, asked.value):
+        assert error.key == "k"
+        assert error.message is not None
+        assert error.message.content == "hi"
+    with pytest.raises(InvalidMessageError, match="broadcast"):
+        await ada.request("*", "hi")
+    with pytest.raises(InvalidMessageError, match="ttl"):
+        await ada.request("bob", "hi", ttl=-1.0)
+    await bus.aclose()

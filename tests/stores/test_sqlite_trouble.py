@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,8 @@ from afk.messaging import (
     SQLiteMessageBus,
     StoreError,
 )
+from afk.messaging.stores.sqlite.engine import GROUP
+from afk.messaging.stores.sqlite.writer import Writer
 from afk.messaging.testing.steps import serving, until
 
 
@@ -172,3 +176,43 @@ async def test_a_long_thread_ends_at_once_without_end(tmp_path: Path) -> None:
 async def _sent(mailbox: AgentMailbox) -> Delivery[AgentMessage]:
     await mailbox.send(mailbox.name, "last")
     return await claimed(mailbox)
+
+
+async def test_a_blocked_event_loop_is_no_file_that_does_not_answer(tmp_path: Path) -> None:
+    """What was asked for right before the loop was blocked has its patience after that."""
+    async with SQLiteMessageBus(tmp_path / "mail.db", patience=0.2) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        for ticks in range(5):
+            sending = asyncio.create_task(ada.send("bob", ticks))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            time.sleep(0.4)  # noqa: ASYNC251 - the point of it
+            await sending
+            assert (await claimed(bob)).message.content == ticks
+
+
+async def test_a_transaction_is_of_so_many_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask at once: others wait for it, and old rows must be let go of in time."""
+    sizes = []
+    together = Writer._together
+
+    def noted(writer: Writer, group: list[Any], writes: bool) -> Any:
+        sizes.append(len(group))
+        return together(writer, group, writes)
+
+    monkeypatch.setattr(Writer, "_together", noted)
+    many = 3 * GROUP
+    path = tmp_path / "mail.db"
+    options = {"durability": "process", "history": 0.0, "retention": 0.0}
+    async with SQLiteMessageBus(path, **options) as bus:  # type: ignore[arg-type]
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        for _ in range(3):
+            await asyncio.gather(*(ada.send("bob", number) for number in range(many)))
+            await asyncio.gather(*(bob.receive(timeout=5) for _ in range(many)))
+        await bus.status("")  # after the acks
+        with sqlite3.connect(path) as db:
+            [kept] = db.execute("SELECT count(*) FROM afk_delivery").fetchone()
+    assert max(sizes) == GROUP
+    assert kept <= 2 * many

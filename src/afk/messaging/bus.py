@@ -107,6 +107,7 @@ class MessageBus(Inspector):
         if name not in (await self._core.agents()).boxes:
             raise await self._core.unknown(name)
         self._core.obituaries.report(await self._core.store.unbind(name))
+        self._core.roster = None
 
     async def agents(self) -> list[str]:
         """Every registered name, sorted."""
@@ -162,6 +163,7 @@ async def bind(core: Core, name: str, *, ordered: bool, capacity: int | None) ->
             max_bytes=settings.max_bytes,
         )
     )
+    core.roster = None
     if ordered and not box.ordered:
         raise ConfigurationError(
             f"{name!r} was created without ordered=True; unregister it first, or use another name"

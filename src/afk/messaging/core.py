@@ -156,6 +156,13 @@ class Core:
         if self._closed:
             raise UsageError("this bus is closed; connect again")
 
+    async def enter_to_send(self, sent: Sent) -> None:
+        """Be open by the deadline of what is to be sent."""
+        try:
+            await in_time(self.store, sent.deadline, self.enter())
+        except StoreError as error:
+            raise StoreError(str(error), message=sent.message, key=sent.key) from error
+
     # -- writing -------------------------------------------------------------------------
 
     async def put(self, turn: Turn, sent: Sent | None = None) -> Verdict:

@@ -27,10 +27,10 @@ from .lifecycle import (
     after_failure,
     sub_request_key,
 )
-from .listening import deadline_of, in_time
+from .listening import deadline_of
 from .log import ids
 from .messages import MessageType
-from .receipts import Receipt, request
+from .receipts import request
 from .records import Record
 from .sending import Options, SendOptions, Sent, compose, following, to_send
 from .store import Leased, Send, TransactionalStore, Turn
@@ -215,17 +215,9 @@ class Delivery(Generic[M]):
         record = self._compose(recipient, content, chosen, "request")
         ttl = timeout if chosen.ttl is None else chosen.ttl
         order = to_send(record, self._core.settings, ttl=ttl, delay=chosen.delay, compare=False)
-        end = deadline_of(timeout)
-        sent = Sent(record, self._view, end)
-
-        async def send() -> Receipt[M]:
-            verdict = await self._core.put(Turn(sends=(order,)), sent)
-            receipt = Receipt(self._core, self._view, record, verdict.accepted[0])
-            if receipt.duplicate:
-                await in_time(self._core.store, end, self._revive(receipt.id))
-            return receipt
-
-        return await request(self._core, record.id, send, timeout, end)
+        sent = Sent(record, self._view, deadline_of(timeout))
+        turn = Turn(sends=(order,))
+        return await request(self._core, self._view, turn, sent, timeout, self._revive)
 
     async def _revive(self, request_id: str) -> None:
         """Put a request of an earlier attempt back in its mailbox if it ended with no answer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -34,29 +33,39 @@ async def post(
     *,
     ttl: float | None = None,
     delay: float = 0.0,
-    deadline: float | None = None,
     connection: Any = None,
 ) -> Receipt[M]:
     """Store one message; its receipt. connection: with an open transaction, to be part of."""
-    if record.recipient == BROADCAST:
-        raise InvalidMessageError("recipient: '*' is for broadcast(); deliver() takes one agent")
-    record = _here(record)
-    order = to_send(record, core.settings, ttl=ttl, delay=delay)
-    turn, sent = Turn(sends=(order,)), Sent(record, view, deadline)
+    turn, sent = _one(core, view, record, ttl, delay)
     if connection is None:
         verdict = await core.put(turn, sent)
     else:
         verdict = await core.put_within(connection, turn, sent)
-    return Receipt(core, view, record, verdict.accepted[0])
+    return Receipt(core, view, sent.record, verdict.accepted[0])
+
+
+def _one(
+    core: Core,
+    view: View[Any],
+    record: Record,
+    ttl: float | None,
+    delay: float,
+    deadline: float | None = None,
+) -> tuple[Turn, Sent]:
+    """The turn that sends to one agent."""
+    if record.recipient == BROADCAST:
+        raise InvalidMessageError("recipient: '*' is for broadcast(); deliver() takes one agent")
+    record = _here(record)
+    order = to_send(record, core.settings, ttl=ttl, delay=delay)
+    return Turn(sends=(order,)), Sent(record, view, deadline)
 
 
 async def ask(core: Core, view: View[M], record: Record, timeout: float, options: Options) -> M:
     """Store a request and wait for its answer; its ttl is the timeout unless given."""
     record = replace(record, kind="request", awaited=True)
     ttl = timeout if options.ttl is None else options.ttl
-    end = deadline_of(timeout)
-    send = partial(post, core, view, record, ttl=ttl, delay=options.delay, deadline=end)
-    return await request(core, record.id, send, timeout, end)
+    turn, sent = _one(core, view, record, ttl, options.delay, deadline_of(timeout))
+    return await request(core, view, turn, sent, timeout)
 
 
 async def post_copies(

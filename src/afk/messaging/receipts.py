@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Generic
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic
 
 from .core import Core
 from .errors import RequestFailedError, RequestTimeoutError
 from .lifecycle import FINAL, State
 from .listening import deadline_of, in_time
 from .records import Body, Record, decode
-from .store import FATE, Accepted, Durability, Row
+from .sending import Sent
+from .store import FATE, Accepted, Durability, Row, Turn
 from .views import M, View
 
 
@@ -94,20 +95,26 @@ def _answered(row: Row | None) -> bool:
 
 async def request(
     core: Core,
-    message_id: str,
-    send: Callable[[], Awaitable[Receipt[M]]],
+    view: View[M],
+    turn: Turn,
+    sent: Sent,
     timeout: float,
-    deadline: float | None,
+    again: Callable[[str], Coroutine[Any, Any, None]] | None = None,
 ) -> M:
-    """Send a request of this id, and wait for its answer until the deadline, which is `timeout` s
-    after the start."""
-    await in_time(core.store, deadline, core.enter())
-    with core.listening(FATE + message_id) as topic:  # before it is sent: no answer is missed
-        receipt = await send()
+    """Send a request, and wait for its answer until its deadline, `timeout` s after the start.
+
+    again: what is done first about one that was sent before, told its id.
+    """
+    await core.enter_to_send(sent)
+    with core.listening(FATE + sent.record.id) as topic:  # before: no answer is missed
+        verdict = await core.put(turn, sent)
+        receipt = Receipt(core, view, sent.record, verdict.accepted[0])
         if not receipt.duplicate:
-            await topic.heard(deadline)
+            await topic.heard(sent.deadline)
+        elif again is not None:
+            await in_time(core.store, sent.deadline, again(receipt.id))
     try:
-        return await receipt.result_by(deadline, timeout)
+        return await receipt.result_by(sent.deadline, timeout)
     except RequestFailedError as error:
         if error.reason == "expired":  # its ttl is the timeout: nobody took it in time
             raise RequestTimeoutError(

@@ -29,6 +29,7 @@ ERROR_TYPE: Final = "error.type"
 
 ATTEMPT: Final = "messaging.afk.attempt"
 DUPLICATE: Final = "messaging.afk.duplicate"
+OUTDATED: Final = "messaging.afk.outdated"
 DEAD_REASON: Final = "messaging.afk.dead_reason"
 
 # -- metrics -----------------------------------------------------------------------------

@@ -14,9 +14,6 @@ from .carrying import around, carrying, context_of, record_of, under
 from .instruments import Instruments, Labels
 from .operation import Operation, about, labels_of
 
-_NAMED = {"unknown": "UnknownAgentError", "roster": "roster_changed"}
-"""What `error_of` does not know. After the latter a broadcast looks again, and is sent again."""
-
 
 def place(record: Record | None, handled: Context | None) -> Context | None:
     """Where what is done with a message belongs: its handling, else what is current here (None),
@@ -31,10 +28,17 @@ def error_type(result: Verdict | BaseException) -> str | None:
     """The name of the error that the caller will see, if it is one."""
     if isinstance(result, BaseException):
         return type(result).__name__
-    if result.refusal is None:
+    if result.refusal is None or _outdated(result):
         return None
-    named = _NAMED.get(result.refusal.kind)
-    return named or type(error_of(result.refusal)).__name__
+    if result.refusal.kind == "unknown":
+        return "UnknownAgentError"
+    return type(error_of(result.refusal)).__name__
+
+
+def _outdated(result: Verdict | BaseException) -> bool:
+    """Whether a broadcast went by a directory that has changed: it looks, and is sent again."""
+    refusal = result.refusal if isinstance(result, Verdict) else None
+    return refusal is not None and refusal.kind == "roster"
 
 
 class Sending:
@@ -79,6 +83,10 @@ class Sending:
             self._operation.failed(error)
         elif isinstance(result, Verdict) and len(self.sends) == 1:
             self._known(result)
+        if _outdated(result):
+            self._operation.span.set_attribute(names.OUTDATED, True)
+            self._operation.end(instruments)
+            return
         self._operation.end(instruments)
         for send in self.sends:
             labels = labels_of(names.SEND, names.SEND, send.mailbox)

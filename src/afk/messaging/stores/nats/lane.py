@@ -166,9 +166,8 @@ class Lane:
         """Send group after group, for ever."""
         while True:
             await self._wake.wait()
-            for _ in range(
-                2
-            ):  # a lone one: who was woken by it, or with it, comes in a tick or two
+            for _ in range(2):
+                # A lone one waits: who was woken by it, or with it, comes in a tick or two.
                 if len(self._waiting) == 1:
                     await asyncio.sleep(0)
             self._wake.clear()

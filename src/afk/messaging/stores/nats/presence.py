@@ -53,7 +53,7 @@ class Presence:
         self._looking: asyncio.Task[None] | None = None
         self._bells = Bells()
         self._foretold: set[str] = set()
-        self._catching_up: dict[str, asyncio.Future[None]] = {}
+        self._catching_up: dict[str, list[asyncio.Event]] = {}
         self.capabilities = Capabilities(
             durability=wanted or "process",
             asserted=wanted == "disk",
@@ -171,30 +171,43 @@ class Presence:
             for topic in brought(turns):
                 if topic.startswith(MAIL) and self._bells.ring(topic):
                     self._foretold.add(topic)
-                    if (over := self._catching_up.get(topic)) is not None:
-                        _end(over)
+                    for news in self._catching_up.get(topic, ()):
+                        news.set()
+
+    def landed(self, turns: tuple[Turn, ...]) -> None:
+        """What they brought is in the log: nobody is to go by what was foretold any more."""
+        if self._foretold:
+            self._foretold.difference_update(brought(turns))
 
     def foretold(self, mailbox: str) -> bool:
-        """Whether its mail was foretold since this was last asked."""
+        """Whether its mail is foretold, and this is the first to go by it."""
         topic = MAIL + mailbox
         told = topic in self._foretold
         self._foretold.discard(topic)
         return told
 
-    async def catch_up(self, mailbox: str) -> None:
-        """Know all that was in the log when this was asked, unless its mail is foretold sooner."""
-        topic, over = MAIL + mailbox, self._loop.create_future()
+    async def catch_up(self, mailbox: str) -> bool:
+        """Know all that was in the log when this was asked; True if its mail is foretold sooner,
+        and this the first to go by it."""
+        self.link.lane.check()
+        topic, news = MAIL + mailbox, asyncio.Event()
         fresh = self._loop.create_task(self.link.fresh())
         fresh.add_done_callback(noted)
-        fresh.add_done_callback(lambda _: _end(over))
-        self._catching_up.setdefault(topic, over)
+        fresh.add_done_callback(lambda _: news.set())
+        others = self._catching_up.setdefault(topic, [])
+        others.append(news)
         try:
-            await over
+            while not fresh.done():
+                await news.wait()
+                news.clear()
+                if self.foretold(mailbox):
+                    return True
         finally:
-            if self._catching_up.get(topic) is over:
+            others.remove(news)
+            if not others:
                 del self._catching_up[topic]
-        if fresh.done():
-            fresh.result()
+        fresh.result()
+        return False
 
     def _arm(self) -> None:
         """Have the alarm sound when time next brings something about."""
@@ -230,8 +243,3 @@ class Presence:
             await asyncio.sleep(1.0)
         self._looking = None
         self._arm()
-
-
-def _end(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)

@@ -83,9 +83,12 @@ class NATSA2ADeliveryStore:
         """Each turn in order, all or nothing."""
         if not turns:
             return ()
-        self._here.foretell(turns)
         ops = [Put(as_data(self._said(turn))) for turn in turns]
-        verdicts: list[Verdict] = await self._here.link.lane.do(*ops)
+        self._here.foretell(turns)
+        try:
+            verdicts: list[Verdict] = await self._here.link.lane.do(*ops)
+        finally:
+            self._here.landed(turns)
         for turn, verdict in zip(turns, verdicts, strict=True):
             if verdict.refusal is None:
                 self._here.keeper.settled(turn)
@@ -105,11 +108,11 @@ class NATSA2ADeliveryStore:
     async def claim(self, claim: Claim) -> Batch:
         """Let time pass, then lease the first ready messages; nothing is written for nothing."""
         here = self._here
-        if not (here.foretold(claim.mailbox) or self._worthwhile(claim, here.link.now())):
-            await here.catch_up(claim.mailbox)
+        known = here.foretold(claim.mailbox) or self._worthwhile(claim, here.link.now())
+        if not known and not await here.catch_up(claim.mailbox):
             if claim.limit and claim.mailbox not in here.ledger.shelves:
                 raise UnknownAgentError(claim.mailbox)
-            if not (here.foretold(claim.mailbox) or self._worthwhile(claim, here.link.now())):
+            if not self._worthwhile(claim, here.link.now()):
                 return here.batch(())
         asked = asyncio.get_running_loop().time()
         [batch] = await here.link.lane.do(Take(replace(claim, hold=None, take=False)))

@@ -235,7 +235,8 @@ class Lane:
                 if not await self._send(self._round.popleft()):
                     return
             elif self._outbox:
-                for _ in range(2):  # a lone one: who was woken by it comes in a tick or two
+                for _ in range(2):
+                    # A lone one waits: who was woken by it, or with it, comes in a tick or two.
                     if len(self._outbox) == 1:
                         await asyncio.sleep(0)
                 waiting, self._outbox = self._outbox, deque()

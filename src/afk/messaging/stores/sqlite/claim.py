@@ -93,6 +93,7 @@ def give_back(step: Step, batch: Batch) -> None:
     """Undo a claim that nobody waits for any more."""
     for leased in batch.leased:
         row = step.holder(leased.token or "")
+        step.grants.pop(leased.token or "", None)
         if row is not None:
             step.released.append(leased.token or "")
             step.line_up(row, step.now, fence=row.fence + 1, attempt=row.attempt - 1)

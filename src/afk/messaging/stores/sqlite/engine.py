@@ -26,7 +26,9 @@ from .session import Session
 from .step import Step
 from .writer import OVER, RUNNING, WAITING, Operation, Served, Writer, nothing
 
-GROUP = 512
+GROUP, HANDED = 512, 128
+"""Operations of one transaction, and of those that are handed to the thread together, at most: it
+lets go of so many old rows in one, and others wait for as long as that takes."""
 
 
 class Engine:
@@ -156,9 +158,13 @@ class Engine:
         return operation
 
     def _hand_in(self) -> None:
-        """To the thread, what was asked for in these ticks."""
+        """To the thread, what was asked for in these ticks; its patience begins."""
         gathered, self._gathered = self._gathered, []
-        self._queue.put(gathered)
+        now = time.monotonic()
+        for operation in gathered:
+            operation.since = now
+        for start in range(0, len(gathered), HANDED):
+            self._queue.put(gathered[start : start + HANDED])
 
     def _withdrawn(self, operation: Operation) -> bool:
         with self.writer.mutex:
@@ -176,6 +182,7 @@ class Engine:
     def _give_up(self) -> None:
         """Fail what has waited too long: unstored if it had not begun, else outcome unknown."""
         self._watch = None
+        self._hand_in()  # the loop was blocked since: the thread has not had its chance
         now = time.monotonic()
         for operation in list(self._pending):
             waited = now - operation.since
@@ -255,14 +262,13 @@ class Engine:
                     self._post_served(lent)
 
     def _collect(self) -> list[Operation] | None:
-        """All that wait, until they are GROUP; an empty list when leases are to be renewed; None:
-        stop."""
+        """All that wait, at most GROUP; an empty list when leases are to be renewed; None: stop."""
         group: list[Operation] = []
         try:
             handed = self._queue.get(timeout=self.writer.holdings.wait())
             while handed is not None:
                 group += handed
-                if len(group) >= GROUP:
+                if len(group) > GROUP - HANDED:
                     return group
                 handed = self._queue.get_nowait()
         except queue.Empty:

@@ -90,6 +90,7 @@ def _settle(step: Step, row: Held, token: str, outcome: Outcome) -> None:
             step.held.append((token, outcome.seconds, outcome.hold))
         return
     step.released.append(token)
+    step.grants.pop(token, None)
     if isinstance(outcome, Done):
         step.finish(row, DONE)
     elif isinstance(outcome, Again):

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ _REOPEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN
 
 class Operation:
     """A function waiting for its turn, and who waits for its answer. Its state changes under
-    the mutex of the writer: the event loop may withdraw it until it is running."""
+    the mutex of the writer: the event loop may withdraw it until it is running. since: when it was
+    handed to the thread."""
 
     __slots__ = ("answer", "future", "opens", "run", "since", "state", "writes")
 
@@ -41,7 +41,7 @@ class Operation:
         self.opens = opens
         self.future = future
         self.answer: Any = None
-        self.since = time.monotonic()
+        self.since = 0.0
         self.state = WAITING
 
 

@@ -120,7 +120,7 @@ def _lose_connection(store: A2ADeliveryStore, *, after: bool) -> None:
     store.put = lost  # type: ignore[method-assign]
 
 
-async def check_a_send_that_comes_to_nothing_wakes_nobody_up(subject: Subject) -> None:
+async def check_a_send_that_comes_to_nothing_disturbs_nobody(subject: Subject) -> None:
     """Who waits for mail waits on through refused sends and duplicates, and has the next message
     at once."""
     async with subject.bus() as bus:

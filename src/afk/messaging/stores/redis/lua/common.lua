@@ -134,6 +134,7 @@ local function ended_as(r, state, reason, answer, fields)
   ended, more_ended = ended + 1, true
   topics['fate:' .. r.id] = true
   if state == 'dead' then
+    call('HSET', META, 'ended', ended) -- first: the number is the place of one dead letter only
     died[#died + 1] = r.id
     call('ZADD', P .. 'dead', ended, r.id)
     call('ZADD', P .. 'dead:' .. r.mailbox, ended, r.id)
