@@ -197,8 +197,8 @@ WHY: dict[str, dict[str, str]] = {
         " of the hundred readers claims for itself, a script each.",
         "postgres: W1,": "PostgreSQL, W1: a message is one call of a function with `receive()`, two"
         " with `claim()` and `ack()`, each a commit. Called for one message, the function takes the"
-        " server some 350 µs beyond the commit (inserting 170, claiming 135, settling 175, counting the mailbox 70, of what"
-        " two calls share); called for a hundred, a third of that a message in all. A message is"
+        " server some 350 µs beyond the commit (inserting 170, claiming 135, settling 175, counting"
+        " the mailbox 70, of what two calls share); called for a hundred, a third of that a message in all. A message is"
         " one row with seven indexes that is written three times, and stays for the history, where"
         " the peers delete theirs.",
         "postgres: W1b": "PostgreSQL, W1b, W3 and W5: the server takes as much of a message"
