@@ -195,12 +195,12 @@ WHY: dict[str, dict[str, str]] = {
         " and notes who is to be woken, and the look for the answer. Five scripts: as W1.",
         "redis: W4": "Redis, W4: the last acks, the copies and the claims leave together; but each"
         " of the hundred readers claims for itself, a script each.",
-        "postgres: W1,": "PostgreSQL, W1: a message is one call of a function with `receive()`, two"
-        " with `claim()` and `ack()`, each a commit. Called for one message, the function takes the"
-        " server some 350 µs beyond the commit (inserting 170, claiming 135, settling 175, counting"
-        " the mailbox 70, of what two calls share); called for a hundred, a third of that a message in all. A message is"
-        " one row with seven indexes that is written three times, and stays for the history, where"
-        " the peers delete theirs.",
+        "postgres: W1,": "PostgreSQL, W1: a message is one call of a function with `receive()`,"
+        " two with `claim()` and `ack()`, each a commit. Called for one message, the function"
+        " takes the server some 350 µs beyond the commit (inserting 170, claiming 135, settling"
+        " 175, counting the mailbox 70, of what two calls share); called for a hundred, a third"
+        " of that a message in all. A message is one row with seven indexes that is written"
+        " three times, and stays for the history, where the peers delete theirs.",
         "postgres: W1b": "PostgreSQL, W1b, W3 and W5: the server takes as much of a message"
         " (inserting a row with seven indexes, writing it again when it is claimed and when it is"
         " settled) as the client. They work side by side, on calls of up to 64 turns, as long as"
