@@ -83,10 +83,10 @@ async def send_until_sent(
         await asyncio.sleep(0.05)
 
 
-async def more(items: list[Any], number: int = 20) -> None:
-    """Wait until the list has grown by so many."""
+async def more(items: list[Any], number: int = 20, patience: float = 30.0) -> None:
+    """Wait until the list has grown by so many, for `patience` s at most."""
     wanted = len(items) + number
-    await until(lambda: len(items) >= wanted, f"{number} more", 30)
+    await until(lambda: len(items) >= wanted, f"{number} more", patience)
 
 
 class Traffic:
