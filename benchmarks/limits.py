@@ -43,10 +43,9 @@ def _limits(piece: Piece) -> Iterator[tuple[str, str]]:
 
 
 def _goals(races: list[Race], load: str) -> Iterator[tuple[float, float]]:
-    """Messages a second that a workload's goals ask for, and ours; `W3` in memory is received."""
-    wanted = load if load.startswith("W1") else load.partition(",")[0] + ","
+    """Messages a second that a workload's goals ask for, and ours."""
     for race in races:
-        if race.load.startswith(wanted):
+        if race.load == load:
             asked = [
                 each.goal.limit * median(each.values("rate"))
                 for each in race.entrants[1:]

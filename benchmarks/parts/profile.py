@@ -19,8 +19,13 @@ from . import Wish, named
 
 __all__ = ["STORES", "layers", "measure"]
 
-LOADS = {"W1, receive()": (1, "receive"), "W3, serve(concurrency=100)": (100, "serve")}
-"""Name: (tasks that send, who consumes)."""
+_ONE = {"W1, receive()": (1, "receive")}
+_SERVED = {"W3, serve(concurrency=100)": (100, "serve")}
+LOADS = {
+    store: _ONE | ({"W3, receive()": (100, "receive")} if store == "memory" else _SERVED)
+    for store in STORES
+}
+"""Name: (tasks that send, who consumes), as the workloads have it."""
 LAYERS = {
     "mailboxes": r"afk/messaging/\w+\.py",
     "ledger": r"afk/messaging/stores/ledger/",
@@ -53,7 +58,7 @@ def measure(wish: Wish, store: str) -> Result:
     if program is None:
         sys.exit("the profile needs py-spy: pip install --group bench")
     rows = []
-    for load, (tasks, consumer) in LOADS.items():
+    for load, (tasks, consumer) in LOADS[store].items():
         if not named(load, wish.workloads):
             continue
         say(f"profile {store}: {load}")

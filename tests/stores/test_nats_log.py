@@ -325,16 +325,18 @@ async def test_parts_that_come_late_do_not_disturb_the_group_after_them(small: N
         lane = link_of(bus).lane
         old = steps.parts(lane.writer, lane._number + 1, None, b"o" * 100_000, 65_536)
         lane._number += 1  # as if it had been given up
-        publish = link_of(bus)._session.client.publish
+        client = link_of(bus)._session.client
+        publish = client.publish
         sent = []
 
         async def between(subject: str, data: bytes = b"", **options: Any) -> None:
             await publish(subject, data, **options)
             if subject == log_of().steps and not sent:
                 sent.append(data)
+                await client.flush()  # else it might come after what comes next
                 await js.publish(log_of().steps, old[0])
 
-        link_of(bus)._session.client.publish = between
+        client.publish = between
         await mailbox.send("a", "x" * 200_000)
         assert sent
         assert len(await contents(mailbox)) == 1
