@@ -27,7 +27,7 @@ test: .venv/.dev  ## everything that has to hold before a change is merged
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: .venv-bench/.bench  ## measures the library next to its peers; needs redis-server, as the tests do
 	@.venv-bench/bin/python -m benchmarks $(PART) $(if $(STORE),--store $(STORE)) $(if $(SIZE),--size $(SIZE)) \
