@@ -27,13 +27,12 @@ mailboxes, in one process, in Python.
 def limits(workloads: Mapping[str, Piece], profile: Mapping[str, Piece]) -> list[str]:
     """A table of the workloads that were profiled and have a goal; nothing without one."""
     rows = [
-        [TITLES[store], load, number(asked), number(reached), limit]
-        for store in profile.keys() & workloads.keys()
+        [title, load, number(asked), number(reached), limit]
+        for store, title in TITLES.items()
+        if store in profile and store in workloads
         for load, limit in _limits(profile[store])
         for asked, reached in _goals(workloads[store].result.races, load)
     ]
-    order = list(TITLES.values())
-    rows.sort(key=lambda row: (order.index(row[0]), row[1]))
     return [_ABOUT, markdown_table(_HEAD, rows) + "\n"] if rows else []
 
 

@@ -177,10 +177,10 @@ WHY: dict[str, dict[str, str]] = {
         "sqlite: W5": "SQLite, W5: as W1b.",
         "redis: W1,": "Redis, W1: a message is two scripts (its ack and the next send; the next"
         " claim), which leave together with `receive()`, for one sync to disk, and one after the"
-        " other with `claim()` and `ack()`. The plain loop makes three short commands. A script"
-        " alone costs the server twice what it costs it among others, some two dozen calls in Lua,"
-        " and what it writes is ten times as much to sync; the client is most of its time on the"
-        " event loop's way from call to socket and back.",
+        " other with `claim()` and `ack()`. The plain loop makes three short commands. Alone the"
+        " two cost the server some 240 µs without the sync, three times what a message costs it"
+        " among others; the client is most of its time on the event loop's way from call to socket"
+        " and back.",
         "redis: W1b": "Redis, W1b, W3 and W5: a message costs the server 130 µs and more (storing,"
         " claiming and settling it: some two dozen calls in Lua, mostly on hash fields and"
         " sorted sets, each write also to the file) and the client nearly as much. They work side"

@@ -84,7 +84,7 @@ def test_a_shelf_made_anew_knows_nothing_of_what_left_the_old_one() -> None:
 
 
 def test_what_waits_has_no_past_of_its_own() -> None:
-    """That is a third of what it would weigh; what all share cannot be written into."""
+    """That is a third of its entry; what all share cannot be written into."""
     first, second = sent(1), sent(2)
     assert first.past is second.past is UNTOUCHED
     with pytest.raises(AttributeError):

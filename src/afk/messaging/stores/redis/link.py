@@ -248,7 +248,7 @@ class Link:
                     await self._send(connection)
                 else:
                     await self._wake.wait()
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # who was woken by what is asked asks in the next tick
         except (RedisError, OSError) as error:
             self._trouble = str(error)
         finally:

@@ -179,7 +179,7 @@ class Step:
     def granted(self, token: str, row: Held) -> None:
         """Remember a lease of this process."""
         if len(self.grants) >= GRANTS:
-            self.grants.clear()  # of most of them nothing was heard again: they lead nowhere
+            self.grants.clear()  # what was settled is not among them; for the rest there is a look
         self.grants[token] = row
 
     def done(self, token: str) -> bool:
