@@ -672,7 +672,7 @@ async def test_a_claim_cancelled_under_way_is_given_back_at_once(server: Server)
             slow.open.clear()
             claiming = asyncio.create_task(call)
             await until(lambda before=before: slow.held > before, "its answer is under way")
-            assert server.call("ZCARD", "afk:{afk}:leased:a") == 1
+            assert server.call("ZCARD", "afk:{afk}:due") == 1
             claiming.cancel()
             await asyncio.wait([claiming], timeout=1)
             assert claiming.cancelled()

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from typing import Any, cast
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from ...lifecycle import Again, Dead, Done, Outcome, parse_token, token_of
 from ...records import fingerprint, wire
@@ -29,7 +29,7 @@ def ms(seconds: float) -> int:
 class Packed(Struct, frozen=True):
     """Turns as put.lua takes them, and the bodies of their sends. size: bytes of these."""
 
-    turns: tuple[Raw, ...]
+    turns: tuple[bytes, ...]
     bodies: tuple[bytes, ...]
     size: int
 
@@ -38,29 +38,35 @@ def packed(turns: tuple[Turn, ...], held: Container[str], heard: Container[str])
     """Turns for put.lua. held: the tokens whose leases are being renewed; heard: the topics that
     someone here listens to."""
     bodies = tuple([wire(send.body) for turn in turns for send in turn.sends])
-    texts = tuple([Raw(_pack(_turn(turn, held, heard))) for turn in turns])
+    texts = tuple([_turn(turn, held, heard) for turn in turns])
     return Packed(texts, bodies, sum(map(len, bodies)) if bodies else 0)
 
 
 def joined(parts: Iterable[Packed]) -> tuple[Any, ...]:
     """The arguments of put.lua for all of these, in order."""
-    turns: list[Raw] = []
+    turns: list[bytes] = []
     bodies: list[bytes] = []
     for part in parts:
         turns += part.turns
         bodies += part.bodies
-    return _pack(turns), *bodies
+    return b"".join(turns), *bodies
 
 
-def _turn(turn: Turn, held: Container[str], heard: Container[str]) -> tuple[Any, ...]:
+def _values(values: tuple[Any, ...]) -> bytes:
+    """MessagePack of each, one after another: that of the tuple, less what says how long it is."""
+    return _pack(values)[1 if len(values) < 16 else 3 :]
+
+
+def _turn(turn: Turn, held: Container[str], heard: Container[str]) -> bytes:
     message_id, fence = _token(turn.token)
-    return (
+    head = (
         message_id,
         fence,
-        _outcome(turn.outcome, turn.token is not None and turn.token in held),
+        *_outcome(turn.outcome, turn.token is not None and turn.token in held),
         False if turn.roster is None else turn.roster,
-        [_send(send, heard) for send in turn.sends],
+        len(turn.sends),
     )
+    return b"".join([_values(head), *[_values(_send(send, heard)) for send in turn.sends]])
 
 
 def _token(token: str | None) -> tuple[str | bool, int]:
@@ -73,16 +79,16 @@ def _token(token: str | None) -> tuple[str | bool, int]:
     return (message_id, fence) if fence <= FOREVER else ("", -1)
 
 
-def _outcome(outcome: Outcome | None, held: bool) -> tuple[Any, ...] | bool:
+def _outcome(outcome: Outcome | None, held: bool) -> tuple[Any, ...]:
     if outcome is None:
-        return False
+        return False, False, False, False
     if isinstance(outcome, Done):
-        return ("done",)
+        return "done", False, False, False
     if isinstance(outcome, Again):
         return "again", ms(outcome.delay), _text(outcome.error), outcome.counts
     if isinstance(outcome, Dead):
-        return "dead", outcome.reason, _text(outcome.error)
-    return "extend", ms(outcome.seconds), held and outcome.hold is None
+        return "dead", outcome.reason, _text(outcome.error), False
+    return "extend", ms(outcome.seconds), False, held and outcome.hold is None
 
 
 def _text(text: str) -> str:
@@ -91,7 +97,7 @@ def _text(text: str) -> str:
 
 
 def _send(send: Send, heard: Container[str]) -> tuple[Any, ...]:
-    dead = send.dead
+    reason, error = send.dead or (False, "")
     return (
         send.id,
         send.mailbox,
@@ -106,7 +112,8 @@ def _send(send: Send, heard: Container[str]) -> tuple[Any, ...]:
         send.awaited,
         _or_false(send.answers),
         send.alone,
-        False if dead is None else (dead[0], _text(dead[1])),
+        reason,
+        _text(error),
         ms(send.retention),
         ms(send.history),
         min(send.history_max, FOREVER),

@@ -22,7 +22,8 @@ _AT = {
         (
             *("mailbox", "state", "attempt", "accepted", "leased", "settled", "reason", "error"),
             *("redrives", "fence", "thread", "awaited", "place", "ended", "lease", "due", "last"),
-            *("ends", "fades", "gone", "rank", "threaded", "answer", "body", "answer_body"),
+            *("ends", "fades", "gone", "rank", "threaded", "backoff", "answer"),
+            *("body", "answer_body"),
         )
     )
 }
@@ -79,11 +80,13 @@ class Found:
     def state(self) -> State:
         """Its state now."""
         stored = self.text("state")
+        lease_end = self.number("lease") or 0
+        back = lease_end + (self.number("backoff") or 0)
         return seen_state(
             cast("State", "pending" if stored == "blocked" else stored),
             self.now,
-            due=self.number("due") or 0,
-            lease_end=self.number("lease") or 0,
+            due=back if stored == "leased" else self.number("due") or 0,
+            lease_end=lease_end,
             last=self.raw("last") == b"1",
             expires=self.number("ends"),
         )
@@ -230,13 +233,13 @@ async def _as_delivered(
 
 def stats(answer: list[Any], now: int) -> tuple[str, MailboxStats]:
     """The counts of a mailbox."""
-    name, seen, total, leased, dead, oldest, *pending = answer
+    name, seen, total, scheduled, dead, oldest, *pending = answer
     waiting = dict(zip(PRIORITIES, pending, strict=True))
     ready = sum(pending)
     return name.decode(), MailboxStats(
         pending={**waiting, "all": ready},
-        leased=leased,
-        scheduled=total - leased - ready,
+        leased=total - scheduled - ready,
+        scheduled=scheduled,
         dead=dead,
         oldest_age=None if oldest is None else max(0.0, (now - int(oldest)) / 1000),
         last_seen=None if seen is None else int(seen) / 1000,

@@ -7,7 +7,7 @@
 
 local function cancel(r)
   if not waits(r) then return false end
-  finish(r, 'cancelled', nil, r.error)
+  finish(r, 'cancelled')
   return true
 end
 
@@ -34,13 +34,12 @@ local function redrive(r)
   call('ZADD', P .. 'open:' .. r.mailbox, r.place, r.id)
   if chain then call('ZADD', P .. 'chain:' .. chain, r.place, r.id) end
   if r.ends then
-    call('ZADD', P .. 'expire', r.ends, r.id)
-    soon(r.ends)
+    expire(r)
     write(r, 'ends', r.ends)
   end
   if r.thread then
     call('ZADD', thread(r), r.place, r.id)
-    write(r, 'threaded', 1)
+    write(r, 'threaded', r.thread)
   end
   ready(r)
   write(r, 'state', r.state)

@@ -27,18 +27,31 @@ local function delay(attempt, index) -- `RetryPolicy.delay`, its chance spread o
   return math.floor(most + 0.5)
 end
 
-local taken = {}
+local till = now + tonumber(ARGV[6])
+local taken, rows = {}, {}
 
-local function grant(id)
-  local v = call('HMGET', P .. 'msg:' .. id, 'body', 'redrives', 'leased', 'attempt', 'fence', 'ends', 'state')
-  if v[7] ~= 'pending' then return end -- half of a script's writes can be there after two crashes
-  local r = { id = id, mailbox = name, ends = tonumber(v[6]) }
-  local attempt, fence = (tonumber(v[4]) or 0) + 1, (tonumber(v[5]) or 0) + 1
+local function grant(id, body, attempt, fence, redrives, leased, ends)
   local last = attempt >= tonumber(ARGV[7])
-  r.backoff = last and 0 or delay(attempt, #taken)
-  lease(r, now + tonumber(ARGV[6]), 'attempt', attempt, 'fence', fence, 'last', last and 1 or 0,
-    'backoff', r.backoff, 'leased', v[3] or now)
-  taken[#taken + 1] = { id, fence, attempt, tonumber(v[2]) or 0, v[1] or '' }
+  rows[#rows + 1] = {
+    id = id, attempt = attempt, fence = fence, last = last and '1' or '0', ends = ends,
+    backoff = last and 0 or delay(attempt, #taken), leased = leased,
+  }
+  taken[#taken + 1] = { id, fence, attempt, redrives, body or '' }
+end
+
+-- What is not pending by its row is passed over: half of a script's writes can be there after two
+-- crashes.
+local function grant_fresh(id)
+  local v = call('HMGET', P .. 'msg:' .. id, 'body', 'state')
+  if v[2] == 'pending' then grant(id, v[1], 1, 1, 0, TEXT[now]) end
+end
+
+local function grant_again(id)
+  local v = call('HMGET', P .. 'msg:' .. id, 'body', 'state', 'attempt', 'fence', 'redrives', 'leased', 'ends')
+  if v[2] == 'pending' then
+    grant(id, v[1], (tonumber(v[3]) or 0) + 1, (tonumber(v[4]) or 0) + 1, tonumber(v[5]) or 0,
+      v[6] or TEXT[now], v[7] and tonumber(v[7]))
+  end
 end
 
 local function place(id)
@@ -47,16 +60,20 @@ end
 
 local function take_from(rank)
   local mail, back = P .. 'mail:' .. name .. ':' .. PRIORITY[rank], P .. 'back:' .. name .. ':' .. PRIORITY[rank]
-  while #taken < limit do
+  while #taken < limit and call('EXISTS', back) == 1 do
     local id, before = unpack(call('ZRANGE', back, 0, 0, 'WITHSCORES'))
-    local fresh = id and call('LINDEX', mail, 0)
-    if id and not (fresh and place(fresh) < tonumber(before)) then
-      call('ZREM', back, id)
+    local fresh = call('LINDEX', mail, 0)
+    if fresh and place(fresh) < tonumber(before) then
+      grant_fresh(call('LPOP', mail))
     else
-      id = call('LPOP', mail)
-      if not id then return end
+      call('ZREM', back, id)
+      grant_again(id)
     end
-    grant(id)
+  end
+  while #taken < limit do
+    local ids = call('LPOP', mail, limit - #taken)
+    if not ids then return end
+    for _, id in ipairs(ids) do grant_fresh(id) end
   end
 end
 
@@ -75,6 +92,13 @@ if limit > 0 and any(0, 1) then
 end
 take_from(2)
 take_from(3)
+if #rows > 0 then
+  lend(rows, till) -- before the rows: half of this brings the messages back
+  for _, r in ipairs(rows) do
+    write(r, 'state', 'leased', 'lease', TEXT[till], 'attempt', TEXT[r.attempt],
+      'fence', TEXT[r.fence], 'last', r.last, 'backoff', TEXT[r.backoff], 'leased', r.leased)
+  end
+end
 
 local topic, own, due = 'mail:' .. name, nil, -1
 if waiters == '2' and #taken > 0 and any(0, 3) then
@@ -84,10 +108,6 @@ elseif waiters == '2' or (waiters == '1' and #taken == 0) then
 end
 if #taken == 0 then
   forget(12)
-  for _, set in ipairs({ 'due', 'expire' }) do
-    local at = tonumber(call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2])
-    if at then soon(at) end
-  end
   if waiters ~= '0' then
     local before = tonumber(call('ZSCORE', P .. 'waiting', ME)) or 0
     if math.abs(now - before) > 20000 then
@@ -96,9 +116,7 @@ if #taken == 0 then
       call('ZREMRANGEBYSCORE', P .. 'waiting', '-inf', now - HEARING)
     end
   end
-  due = soonest or due
-  if alarm and alarm > now and (due == -1 or alarm < due) then due = alarm end
-  if due ~= -1 then due = math.max(0, due - now) end
+  if alarm then due = math.max(0, alarm - now) end
 end
 local heard = tell()
 if own then heard[#heard + 1] = own end

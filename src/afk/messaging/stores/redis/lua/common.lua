@@ -30,7 +30,16 @@ local PRIORITY = { [0] = 'urgent', 'high', 'normal', 'low' }
 local HEARING = 90000 -- ms an ear, a wake-up list or a waiting process is remembered
 local SLICE = 200 -- messages that time changes in one script
 
-local died, topics, soonest, more_ended = {}, {}, nil, false
+local died, topics, news, more_ended = {}, {}, nil, false
+
+-- Whole numbers as text, each made once: made by the server, for every argument, it takes longer.
+local TEXT = setmetatable({}, {
+  __index = function(texts, number)
+    local text = string.format('%d', number)
+    texts[number] = text
+    return text
+  end,
+})
 
 -- A server out of memory refuses a script at its first write, if that may need memory, and none that
 -- it has begun. What drains the server, or keeps a lease, begins with a write that needs none.
@@ -40,21 +49,28 @@ end
 
 -- rows ------------------------------------------------------------------------------------
 
-local FIELDS = {
-  'mailbox', 'state', 'place', 'rank', 'fence', 'attempt', 'last', 'lease', 'backoff', 'threaded',
-  'thread', 'ends', 'error', 'kept', 'keep', 'awaited', 'answer',
-}
-
-local function load(id)
-  local v = call('HMGET', P .. 'msg:' .. id, unpack(FIELDS))
+local function begin(id) -- what every end of a message asks for
+  local v = call('HMGET', P .. 'msg:' .. id, 'mailbox', 'state', 'fence', 'ends', 'keep', 'kept',
+    'heard', 'threaded')
   if not v[1] then return nil end
   return {
-    id = id, mailbox = v[1], state = v[2], place = tonumber(v[3]), rank = tonumber(v[4]) or 2,
-    fence = tonumber(v[5]) or 0, attempt = tonumber(v[6]) or 0, last = v[7] == '1',
-    lease = tonumber(v[8]) or 0, backoff = tonumber(v[9]) or 0, thread = v[10] == '1' and v[11],
-    ends = tonumber(v[12]), error = v[13] or '', kept = v[14] == '1', keep = v[15],
-    awaited = v[16] == '1', answer = v[17],
+    id = id, mailbox = v[1], state = v[2], fence = tonumber(v[3]) or 0, ends = v[4] and tonumber(v[4]),
+    keep = v[5], kept = v[6] == '1', heard = v[7] == '1', thread = v[8],
   }
+end
+
+local function complete(r)
+  local v = call('HMGET', P .. 'msg:' .. r.id, 'place', 'rank', 'attempt', 'last', 'lease', 'backoff',
+    'error', 'awaited', 'answer')
+  r.place, r.rank, r.attempt = tonumber(v[1]), tonumber(v[2]) or 2, tonumber(v[3]) or 0
+  r.last, r.lease, r.backoff = v[4] == '1', tonumber(v[5]) or 0, tonumber(v[6]) or 0
+  r.error, r.awaited, r.answer = v[7] or '', v[8] == '1', v[9]
+  return r
+end
+
+local function load(id)
+  local r = begin(id)
+  return r and complete(r)
 end
 
 local function write(r, ...)
@@ -77,8 +93,10 @@ local function thread(r)
   return P .. 'thread:' .. r.mailbox .. '|' .. r.thread
 end
 
-local function soon(at) -- something is due then
-  if not soonest or at < soonest then soonest = at end
+local function soon(at) -- something is to be due then: `alarm` is not after the first of that
+  if alarm and alarm <= at then return end
+  alarm, news = at, at
+  call('HSET', META, 'alarm', TEXT[at])
 end
 
 -- lines -----------------------------------------------------------------------------------
@@ -90,8 +108,20 @@ local function withdraw(r) -- from wherever it stands
     call('ZREM', line(r, 'behind'), r.id)
   else
     call('ZREM', P .. 'due', r.id)
-    if r.state == 'leased' then call('ZREM', P .. 'leased:' .. r.mailbox, r.id) end
+    if r.state == 'scheduled' then call('ZREM', P .. 'later:' .. r.mailbox, r.id) end
   end
+end
+
+local function schedule(r, due)
+  r.state = 'scheduled'
+  soon(due)
+  call('ZADD', P .. 'due', TEXT[due], r.id)
+  call('ZADD', P .. 'later:' .. r.mailbox, TEXT[due], r.id)
+end
+
+local function expire(r)
+  soon(r.ends)
+  call('ZADD', P .. 'expire', TEXT[r.ends], r.id)
 end
 
 local function first_of_thread(r)
@@ -109,58 +139,52 @@ local function ready(r) -- at its old place, unless others of its thread come fi
   end
 end
 
--- history, retention (ms) and history_max, as the sender stamped them
-local function stamped(r)
-  local history, retention, most = string.match(r.keep, '(%d+) (%d+) (%d+)')
-  return tonumber(history), tonumber(retention), tonumber(most)
-end
-
 -- When the body of what ends now goes, and when all of it; nil if it stays: `lifecycle.keeping`.
--- Third: how many may end until its body goes, whenever that is.
+-- Third: how many may end until its body goes, whenever that is. In `keep` are history and retention
+-- (ms) and history_max, as the sender stamped them.
 local function keep(r, state, reason, answer)
   if state == 'dead' and reason ~= 'expired' then return nil end
-  local history, retention, most = stamped(r)
+  local history, retention, most = cmsgpack.unpack(r.keep)
   if answer or state == 'dead' then return now + retention, now + retention end
   local body = now + history
   return body, r.kept and math.max(body, now + retention) or body, most
 end
 
+local function set(fields, name, value)
+  local size = #fields
+  fields[size + 1], fields[size + 2] = name, value
+end
+
 -- Counted, kept for a while, and made known. fields: what else is to be written, with that.
 local function ended_as(r, state, reason, answer, fields)
-  local function set(name, value)
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
   ended, more_ended = ended + 1, true
-  topics['fate:' .. r.id] = true
+  if r.heard then topics['fate:' .. r.id] = true end
   if state == 'dead' then
     call('HSET', META, 'ended', ended) -- first: the number is the place of one dead letter only
     died[#died + 1] = r.id
     call('ZADD', P .. 'dead', ended, r.id)
     call('ZADD', P .. 'dead:' .. r.mailbox, ended, r.id)
-    set('ended', ended)
+    set(fields, 'ended', ended)
   end
   local fades, gone, most = keep(r, state, reason, answer)
   if fades then
-    set('fades', fades)
-    set('gone', gone)
-    call('ZADD', P .. 'fade', fades, r.id)
-    if most then call('ZADD', P .. 'trim', ended + most, r.id) end
+    set(fields, 'fades', TEXT[fades])
+    set(fields, 'gone', TEXT[gone])
+    call('ZADD', P .. 'fade', TEXT[fades], r.id)
+    if most then call('ZADD', P .. 'trim', TEXT[ended + most], r.id) end
   end
   write(r, unpack(fields))
 end
 
-local function finish(r, state, reason, err) -- every way an open message ends
+local function finish(r, state, reason, err) -- every way an open message ends; err: a new one
   withdraw(r)
   call('ZREM', P .. 'open:' .. r.mailbox, r.id)
   if r.ends and r.state ~= 'leased' then call('ZREM', P .. 'expire', r.id) end
-  local fields = {
-    'state', state, 'settled', now, 'fence', r.fence + 1, 'attempt', r.attempt, 'error', err or '',
+  local fields = { -- with room for when it goes
+    'state', state, 'settled', TEXT[now], 'fence', TEXT[r.fence + 1], nil, nil, nil, nil,
   }
-  if reason then
-    fields[#fields + 1] = 'reason'
-    fields[#fields + 1] = reason
-  end
+  if err then set(fields, 'error', err) end
+  if reason then set(fields, 'reason', reason) end
   ended_as(r, state, reason, false, fields)
   if r.thread then
     call('ZREM', thread(r), r.id)
@@ -176,41 +200,37 @@ end
 
 local function line_up(r, due) -- an open message is ready once due; or it ends
   if call('EXISTS', P .. 'box:' .. r.mailbox) == 0 then
-    return finish(r, 'dead', 'unregistered', r.error)
+    return finish(r, 'dead', 'unregistered')
   elseif r.ends and r.ends <= now then
-    return finish(r, 'dead', 'expired', r.error)
+    return finish(r, 'dead', 'expired')
   end
   withdraw(r)
-  if r.ends and r.state == 'leased' then
-    call('ZADD', P .. 'expire', r.ends, r.id)
-    soon(r.ends)
-  end
-  if due > now then
-    r.state = 'scheduled'
-    call('ZADD', P .. 'due', due, r.id)
-    soon(due)
-  else
-    ready(r)
-  end
-  write(r, 'state', r.state, 'due', due, 'fence', r.fence, 'attempt', r.attempt, 'error', r.error)
+  if r.ends and r.state == 'leased' then expire(r) end
+  if due > now then schedule(r, due) else ready(r) end
+  write(r, 'state', r.state, 'due', TEXT[due], 'fence', TEXT[r.fence])
 end
 
--- In someone's hands until then; it has left its line. Further fields are written with that.
-local function lease(r, till, ...)
-  if r.ends and r.state ~= 'leased' then call('ZREM', P .. 'expire', r.id) end
-  local due = till + r.backoff
-  if r.ends then due = math.min(due, math.max(till, r.ends)) end -- past its ttl nothing waits
-  r.state = 'leased'
-  write(r, 'state', 'leased', 'lease', till, 'due', due, ...)
-  call('ZADD', P .. 'due', due, r.id)
-  call('ZADD', P .. 'leased:' .. r.mailbox, till, r.id)
-  soon(due)
+local function lend(rows, till) -- what has left its line is somebody's until then
+  soon(till)
+  local ends = {}
+  for _, r in ipairs(rows) do
+    if r.ends and r.state ~= 'leased' then call('ZREM', P .. 'expire', r.id) end
+    ends[#ends + 1] = TEXT[till]
+    ends[#ends + 1] = r.id
+  end
+  call('ZADD', P .. 'due', unpack(ends))
+end
+
+local function lease(r, till)
+  lend({ r }, till)
+  write(r, 'state', 'leased', 'lease', TEXT[till])
 end
 
 -- time ------------------------------------------------------------------------------------
 
 -- Leases end, delays are over, ttls run out: a slice of them. True if there is more to do.
 local function pass_time(spare)
+  if not alarm or now < alarm then return false end
   local left = SLICE
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, SLICE + 1)) do
     if id ~= spare then
@@ -220,9 +240,9 @@ local function pass_time(spare)
       if not r then
         call('ZREM', P .. 'due', id)
       elseif r.state == 'leased' and r.last then
-        finish(r, 'dead', 'exhausted', r.error ~= '' and r.error or 'the lease ended')
+        finish(r, 'dead', 'exhausted', r.error == '' and 'the lease ended')
       else
-        line_up(r, now)
+        line_up(r, r.state == 'leased' and r.lease + r.backoff or now)
       end
     end
   end
@@ -231,9 +251,16 @@ local function pass_time(spare)
     if id ~= spare then
       left = left - 1
       local r = load(id)
-      if r then finish(r, 'dead', 'expired', r.error) else call('ZREM', P .. 'expire', id) end
+      if r then finish(r, 'dead', 'expired') else call('ZREM', P .. 'expire', id) end
     end
   end
+  local first
+  for _, set in ipairs({ 'due', 'expire' }) do
+    local at = tonumber(call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2])
+    if at and (not first or at < first) then first = at end
+  end
+  alarm = first
+  if alarm then call('HSET', META, 'alarm', TEXT[alarm]) else call('HDEL', META, 'alarm') end
   return false
 end
 
@@ -305,12 +332,10 @@ local function tell()
     end
     if #everyone > 0 then call('DEL', ears) end
   end
-  -- `alarm`: every waiting process looks then, or earlier. Only what is due before is news.
-  if soonest and (not alarm or alarm <= now or soonest < alarm) then
-    call('HSET', META, 'alarm', soonest)
-    local news = 'due:' .. (soonest - now)
+  if news then -- earlier than when every waiting process looks
+    local text = 'due:' .. (news - now)
     for _, who in ipairs(call('ZRANGEBYSCORE', P .. 'waiting', now - HEARING, '+inf')) do
-      if who == ME then own[#own + 1] = news else wake(who, news) end
+      if who == ME then own[#own + 1] = text else wake(who, text) end
     end
   end
   return own

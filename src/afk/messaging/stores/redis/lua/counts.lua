@@ -1,7 +1,7 @@
 -- Counts mailboxes, by the sizes of their lines.
 --
 -- ARGV[4..] names
--- Answers   {died, topics, now, {name, seen or false, open, leased, dead, when the oldest that waits
+-- Answers   {died, topics, now, {name, seen or false, open, scheduled, dead, when the oldest that waits
 --           was accepted or false, pending urgent, high, normal, low} of each that is registered}
 
 local function older(oldest, id)
@@ -24,7 +24,7 @@ local function count(name)
   end
   return {
     name, seen, call('ZCARD', P .. 'open:' .. name),
-    call('ZCOUNT', P .. 'leased:' .. name, '(' .. now, '+inf'), call('ZCARD', P .. 'dead:' .. name),
+    call('ZCARD', P .. 'later:' .. name), call('ZCARD', P .. 'dead:' .. name),
     oldest or false, pending[0], pending[1], pending[2], pending[3],
   }
 end

@@ -36,7 +36,7 @@ local function unbind(name, after)
     if not r or final(r) then -- half of a script's writes, after two crashes
       call('ZREM', all, open[i])
     elseif waits(r) then
-      finish(r, 'dead', 'unregistered', r.error)
+      finish(r, 'dead', 'unregistered')
     end
   end
   return #open == 2 * SLICE and tonumber(after) or -1

@@ -9,7 +9,7 @@
 local SHOWN = {
   'mailbox', 'state', 'attempt', 'accepted', 'leased', 'settled', 'reason', 'error', 'redrives',
   'fence', 'thread', 'awaited', 'place', 'ended', 'lease', 'due', 'last', 'ends', 'fades', 'gone',
-  'rank', 'threaded', 'answer',
+  'rank', 'threaded', 'backoff', 'answer',
 }
 
 go_on_when_full()
@@ -36,7 +36,10 @@ local verb = ARGV[4]
 if verb == 'ids' then
   for i = 6, #ARGV do
     local v = show(ARGV[i], true)
-    if v and ARGV[5] == '1' and undecided(v) then hear('fate:' .. ARGV[i]) end
+    if v and ARGV[5] == '1' and undecided(v) then
+      hear('fate:' .. ARGV[i])
+      call('HSET', P .. 'msg:' .. ARGV[i], 'heard', 1)
+    end
   end
 elseif verb == 'index' then
   local after = ARGV[6] == '' and '-inf' or '(' .. ARGV[6]
