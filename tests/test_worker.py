@@ -26,6 +26,7 @@ from afk.messaging import (
     UnknownAgentError,
     UsageError,
 )
+from afk.messaging.lifecycle import Dead
 from afk.messaging.store import Batch, Capabilities, Claim, Turn, Verdict
 from afk.messaging.testing.steps import AT_ONCE, PATIENCE, claimed, contents, serving, until
 
@@ -120,6 +121,31 @@ async def test_as_many_handlers_run_as_asked_for(limit: int) -> None:
     assert most == min(limit, 20)
 
 
+async def test_who_end_together_are_settled_together() -> None:
+    """A hundred handlers that end in one tick: four calls; each with its own answer."""
+
+    class Counting(InMemoryA2ADeliveryStore):
+        calls = 0
+
+        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+            self.calls += any(turn.token for turn in turns)
+            return await super().put(turns)
+
+    async def handler(delivery: Delivery[AgentMessage]) -> Any:
+        if delivery.message.content == 7:
+            raise Reject("seven")
+        return delivery.message.content
+
+    store = Counting()
+    async with MessageBus(store) as bus:
+        ada, bob = await bus.register("ada"), await bus.register("bob")
+        sent = [await ada.send("bob", n) for n in range(100)]
+        async with serving(bob, handler, concurrency=100):
+            assert await settled(sent) == ["dead" if n == 7 else "done" for n in range(100)]
+        assert store.calls == 4
+        assert await contents(ada) == [n for n in range(100) if n != 7]
+
+
 async def test_a_slow_handler_does_not_hold_up_the_others() -> None:
     async def handler(delivery: Delivery[AgentMessage]) -> None:
         await asyncio.sleep(PATIENCE if delivery.message.content == "slow" else 0)
@@ -181,6 +207,28 @@ async def test_drain_ends_with_grace() -> None:
             start = time.monotonic()
         assert 0.1 <= time.monotonic() - start < PATIENCE / 4
         held = [await claimed(bob) for _ in range(3)]
+        assert [(d.message.content, d.attempt) for d in held] == [(0, 1), (1, 1), (2, 1)]
+
+
+async def test_what_is_being_settled_when_the_grace_ends_is_given_back() -> None:
+    """Also of those who left it to another: all that nobody knows to be settled."""
+
+    class Stuck(InMemoryA2ADeliveryStore):
+        stuck = True
+
+        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+            if self.stuck and any(turn.token for turn in turns):
+                self.stuck = False
+                await asyncio.sleep(PATIENCE)
+            return await super().put(turns)
+
+    async with MessageBus(Stuck()) as bus:
+        bob = await bus.register("bob")
+        for n in range(3):
+            await bob.send("bob", n)
+        async with serving(bob, nothing, concurrency=3, grace=0):
+            await asyncio.sleep(0.01)
+        held = [await claimed(bob, 1) for _ in range(3)]
         assert [(d.message.content, d.attempt) for d in held] == [(0, 1), (1, 1), (2, 1)]
 
 
@@ -467,6 +515,25 @@ async def test_a_store_that_fails_is_tried_again(caplog: pytest.LogCaptureFixtur
                 await until(lambda: not any(store.failures.values()), "all failures were met")
                 assert await receipt.settled(PATIENCE) == "done"
     assert caplog.text.count("the store failed, trying again") == 4
+
+
+async def test_one_that_no_store_takes_holds_up_no_other() -> None:
+    class Picky(InMemoryA2ADeliveryStore):
+        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+            if any(isinstance(turn.outcome, Dead) for turn in turns):
+                raise StoreError("not this one")
+            return await super().put(turns)
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        if delivery.message.content == 1:
+            raise Reject
+
+    async with MessageBus(Picky()) as bus:
+        bob = await bus.register("bob")
+        sent = [await bob.send("bob", n) for n in range(3)]
+        async with serving(bob, handler, concurrency=3, grace=0):
+            assert await settled(sent[::2]) == ["done", "done"]
+        assert (await claimed(bob)).message.content == 1
 
 
 async def test_a_failing_store_is_not_hammered() -> None:

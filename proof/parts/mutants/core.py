@@ -33,6 +33,20 @@ SHARED = (
     ),
     Mutant(
         "memory",
+        "who cancels what settles many gives back one",
+        "settling.py",
+        (("            for each, _ in group:\n", "            for each, _ in group[:1]:\n"),),
+        ("tests/test_worker.py::test_what_is_being_settled_when_the_grace_ends_is_given_back",),
+    ),
+    Mutant(
+        "memory",
+        "what cannot be settled holds up those it shares a call with",
+        "settling.py",
+        (("                if len(group) > 1:", "                if not group:"),),
+        ("tests/test_worker.py::test_one_that_no_store_takes_holds_up_no_other",),
+    ),
+    Mutant(
+        "memory",
         "more is claimed than can start",
         "worker.py",
         (
@@ -82,8 +96,8 @@ SHARED = (
         "delivery.py",
         (
             (
-                "        await self._settle(outcome)\n",
-                "        await self._settle(outcome, tuple(self._sends))\n",
+                "await self._settle(self.failure(error, delay))\n",
+                "await self._settle(self.failure(error, delay), tuple(self._sends))\n",
             ),
         ),
         ("check_a_failed_attempt_sends_nothing",),

@@ -19,15 +19,27 @@ REDIS = (
         "redis",
         "tokens are compared with >=",
         "stores/redis/lua/put.lua",
-        (("r.fence ~= fence or final(r)", "r.fence < fence or final(r)"),),
+        (("held.fence ~= fence or final(held)", "held.fence < fence or final(held)"),),
         ("check_a_stale_settle_changes_nothing", "check_a_frozen_holder_is_fenced"),
     ),
     Mutant(
         "redis",
         "a claim does not raise the fence",
         "stores/redis/lua/claim.lua",
-        (("(tonumber(v[4]) or 0) + 1, tonumber(v[5])", "math.max(1, tonumber(v[4]) or 0), tonumber(v[5])"),),
+        (
+            (
+                "(tonumber(v[4]) or 0) + 1, tonumber(v[5])",
+                "math.max(1, tonumber(v[4]) or 0), tonumber(v[5])",
+            ),
+        ),
         ("check_a_stale_settle_changes_nothing", "check_resume_settles_what_another_claimed"),
+    ),
+    Mutant(
+        "redis",
+        "what is due later puts off the look at what is due before",
+        "stores/redis/lua/common.lua",
+        (("if alarm and alarm <= at then", "if alarm == at then"),),
+        ("check_each_delayed_message_comes_at_its_time",),
     ),
     Mutant(
         "redis",
@@ -45,7 +57,7 @@ REDIS = (
         "redis",
         "keys of all senders are the same",
         "stores/redis/lua/put.lua",
-        (("s.mailbox .. '|' .. s.sender .. '|' .. s.key", "s.mailbox .. '|' .. s.key"),),
+        (("mailbox .. '|' .. sender .. '|' .. key,", "mailbox .. '|' .. key,"),),
         ("check_a_key_belongs_to_its_sender_and_recipient",),
     ),
     Mutant(

@@ -228,6 +228,14 @@ class Core:
         self._note(verdict)
         return verdict
 
+    async def settle(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+        """These turns in one call, after what was to be settled later; what became of each."""
+        await self.enter()
+        verdicts = await self._put(*turns)
+        for verdict in verdicts:
+            self._note(verdict)
+        return verdicts
+
     async def _put_now(self, turn: Turn) -> Verdict:
         await self.enter()
         return (await self._put(turn))[0]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, Token
-from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Unpack
 
@@ -122,8 +121,7 @@ class Delivery(Generic[M]):
 
     async def nack(self, error: object = "", *, delay: float | None = None) -> None:
         """Failed: try again after `delay` seconds (default: the retry policy's), or give up."""
-        outcome = after_failure(self.attempt, self._policy, str(error), random.random(), delay)
-        await self._settle(outcome)
+        await self._settle(self.failure(error, delay))
 
     async def reject(self, error: object = "") -> None:
         """Never try again: a dead letter with reason `rejected`."""
@@ -132,12 +130,7 @@ class Delivery(Generic[M]):
     async def retry(self, delay: float | None = None, *, counts: bool = True) -> None:
         """Try again after `delay` s (default: the retry policy's); an attempt that does not
         count is given back."""
-        if counts:
-            await self.nack("the handler asked to retry", delay=delay)
-            return
-        if delay is None:
-            delay = self._policy.delay(self.attempt, random.random())
-        await self._settle(Again(delay, counts=False))
+        await self._settle(self.again(delay, counts=counts))
 
     async def give_back(self) -> None:
         """Back to its place, as if it had not been taken."""
@@ -157,16 +150,50 @@ class Delivery(Generic[M]):
         """Give it back without waiting for the store: for when this task is being cancelled."""
         if not self._settled:
             self._settled = True
-            self._core.settle_later(Turn(token=self.token, outcome=GIVE_BACK))
+            self._core.settle_later(self.turn(GIVE_BACK))
 
     async def _settle(self, outcome: Outcome, sends: tuple[Send, ...] = ()) -> None:
         self._refuse_if_settled()
-        await self._core.put(Turn(token=self.token, outcome=outcome, sends=sends))
+        await self._core.put(self.turn(outcome, sends))
         self._settled = True
 
     def _refuse_if_settled(self) -> None:
         if self._settled:
             raise LeaseLostError("this delivery was settled before")
+
+    # -- for who settles it with others, as a worker does --------------------------------
+
+    def failure(self, error: object, delay: float | None = None) -> Outcome:
+        """What `nack` comes to."""
+        return after_failure(self.attempt, self._policy, str(error), random.random(), delay)
+
+    def again(self, delay: float | None, *, counts: bool) -> Outcome:
+        """What `retry` comes to."""
+        if counts:
+            return self.failure("the handler asked to retry", delay)
+        if delay is None:
+            delay = self._policy.delay(self.attempt, random.random())
+        return Again(delay, counts=False)
+
+    def turn(self, outcome: Outcome, sends: tuple[Send, ...] = ()) -> Turn:
+        """What a store is to do to settle it so."""
+        return Turn(token=self.token, outcome=outcome, sends=sends)
+
+    def concluded(self, result: Any) -> Turn | None:
+        """What settles a handler that returned: its result, if any, is the answer. None if it has
+        settled, and answers nothing.
+
+        An answer that cannot be stored becomes a dead letter; an answer is not answered.
+        However often the turn is tried, the answer is the same message.
+        """
+        sends = () if result is None or self._record.kind == "response" else (self._answer(result),)
+        if not self._settled:
+            return self.turn(Done(), (*self._sends, *sends))
+        return Turn(sends=sends) if sends else None  # it ended in the handler's transaction
+
+    def was_settled(self) -> None:
+        """The store has taken what settles it."""
+        self._settled = True
 
     # -- sending in the same turn --------------------------------------------------------
 
@@ -180,21 +207,6 @@ class Delivery(Generic[M]):
         """Answer together with the ack."""
         answer = self._view.answer(self.message, content, **fields)
         return self._add(self._view.write(answer), Options())
-
-    def conclusion(self, result: Any) -> Callable[[], Awaitable[None]]:
-        """The call that settles a handler that returned: its result, if any, is the answer.
-
-        An answer that cannot be stored becomes a dead letter; an answer is not answered.
-        However often the call is tried, the answer is the same message.
-        """
-        sends = () if result is None or self._record.kind == "response" else (self._answer(result),)
-        return partial(self._conclude, sends)
-
-    async def _conclude(self, sends: tuple[Send, ...]) -> None:
-        if not self._settled:
-            await self._settle(Done(), (*self._sends, *sends))
-        elif sends:  # the turn ended in the handler's transaction
-            await self._core.put(Turn(sends=sends))
 
     def _answer(self, result: Any) -> Send:
         made = isinstance(result, self._view.kind)

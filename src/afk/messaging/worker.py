@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Generic
 
 from msgspec import Struct
 
 from .core import Core
 from .delivery import Delivery, Reject, Retry, current, describe, failed
-from .errors import ConfigurationError, LeaseLostError, MessagingError, StoreError, UsageError
-from .lifecycle import RetryPolicy
+from .errors import ConfigurationError, StoreError
+from .lifecycle import Dead, Outcome, RetryPolicy
 from .log import log
-from .store import Leased
+from .settling import Settling, back_off
+from .store import Leased, Turn
 from .timeouts import Timeouts
 from .views import M
 
 Handler = Callable[[Delivery[M]], Awaitable[Any]]
-
-STORE_BACKOFF = RetryPolicy(base=0.1, cap=5.0)
 
 
 class Work(Struct, frozen=True, kw_only=True):
@@ -60,6 +57,7 @@ class Worker(Generic[M]):
         self._handling = 0
         self._free = asyncio.Event()
         self._timeouts = Timeouts(work.timeout)
+        self._settling = Settling(core, mailbox)
 
     async def run(self) -> None:
         """Until cancelled; then let handlers finish for `grace` s and give back the rest."""
@@ -75,7 +73,7 @@ class Worker(Generic[M]):
                     failures = 0
                 except StoreError as error:
                     failures += 1
-                    await _back_off(failures, error)
+                    await back_off(failures, error)
         finally:
             try:
                 await self._drain()
@@ -87,7 +85,7 @@ class Worker(Generic[M]):
         is settled, so that what is claimed next leaves together with that; not without end, if the
         store does not answer."""
         most = self._work.concurrency
-        return min(most - self._handling, 2 * most - len(self._running))
+        return min(most - self._handling, 2 * most - self._handling - self._settling.waiting)
 
     async def _claim(self, limit: int) -> tuple[Leased, ...]:
         work = self._work
@@ -126,11 +124,12 @@ class Worker(Generic[M]):
         assert task is not None
         try:
             try:
-                settle = await self._outcome(delivery, task)
+                turn = await self._outcome(delivery, task)
             finally:
                 self._handling -= 1
                 self._free.set()
-            await self._settle(delivery, settle)
+            if turn is not None:
+                await self._settling.settle(delivery, turn, others=self._handling > 0)
         except asyncio.CancelledError:
             delivery.give_back_later()
             raise
@@ -138,18 +137,17 @@ class Worker(Generic[M]):
             self._running.discard(task)
             self._free.set()
 
-    async def _outcome(
-        self, delivery: Delivery[M], task: asyncio.Task[Any]
-    ) -> Callable[[], Awaitable[None]]:
-        """Run the handler; the call that settles what it did."""
+    async def _outcome(self, delivery: Delivery[M], task: asyncio.Task[Any]) -> Turn | None:
+        """Run the handler; what settles what it did, if anything does."""
+        outcome: Outcome
         try:
             with self._timeouts.of(task):
                 result = await self._handler(delivery)
-            return delivery.conclusion(result)
+            return delivery.concluded(result)
         except Retry as retry:
-            return partial(delivery.retry, retry.delay, counts=retry.counts)
+            outcome = delivery.again(retry.delay, counts=retry.counts)
         except Reject as reject:
-            return partial(delivery.reject, str(reject))
+            outcome = Dead("rejected", str(reject))
         except (Exception, asyncio.CancelledError) as failure:
             if not failed(failure):
                 raise
@@ -157,30 +155,14 @@ class Worker(Generic[M]):
             of = (self._mailbox, delivery.attempt)
             log.warning("%s: attempt %d failed: %s", *of, error, extra=delivery.ids)
             log.info("%s: how it failed", self._mailbox, exc_info=True, extra=delivery.ids)
-            return partial(delivery.nack, error)
+            outcome = delivery.failure(error)
+        if delivery.settled:
+            said = "%s: a message failed after its handler had settled it"
+            log.warning(said, self._mailbox, extra=delivery.ids)
+            return None
+        return delivery.turn(outcome)
 
     def _unnamed(self, failure: BaseException) -> str:
         if isinstance(failure, TimeoutError):
             return f"TimeoutError: the handler took longer than {self._work.timeout} s"
         return type(failure).__name__
-
-    async def _settle(self, delivery: Delivery[M], settle: Callable[[], Awaitable[None]]) -> None:
-        failures = 0
-        while True:
-            try:
-                return await settle()
-            except (LeaseLostError, UsageError) as error:  # another's by now, or the bus is closed
-                said = "%s: a message was not settled: %s"
-                return log.warning(said, self._mailbox, error, extra=delivery.ids)
-            except StoreError as error:
-                failures += 1
-                await _back_off(failures, error)
-            except MessagingError as refused:
-                # What it sent cannot be stored: the turn failed like an exception.
-                settle = partial(delivery.nack, describe(refused))
-
-
-async def _back_off(failures: int, error: StoreError) -> None:
-    delay = STORE_BACKOFF.delay(failures, random.random())
-    log.warning("the store failed, trying again in %.1f s: %s", delay, error)
-    await asyncio.sleep(delay)

@@ -96,6 +96,24 @@ async def check_a_delayed_message_waits_for_its_time(subject: Subject) -> None:
         assert await contents(bob) == ["late", "second"]
 
 
+async def check_each_delayed_message_comes_at_its_time(subject: Subject) -> None:
+    """In whatever order they were sent, and whatever else is leased or expires later."""
+    clock = FakeClock()
+    async with subject.bus(clock) as bus:
+        bob = await bus.register("bob")
+        await bob.send("bob", "held")
+        held = await claimed(bob, lease=100)
+        await bob.send("bob", "passing", ttl=15, delay=1000)
+        for delay in (30, 10, 40, 20):
+            await bob.send("bob", delay, delay=delay)
+        for delay in (10, 20, 30, 40):
+            clock.advance(9)
+            assert await contents(bob) == []
+            clock.advance(1)
+            assert await contents(bob) == [delay]
+        await held.ack()
+
+
 # -- mailboxes registered with ordered=True ----------------------------------------------
 
 
