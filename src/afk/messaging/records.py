@@ -70,7 +70,7 @@ def wire(body: Body) -> bytes:
 
 def decode(body: Body) -> Record:
     """The record of these bytes; ValueError when they are no record of a known version."""
-    if isinstance(body, Record):
+    if not isinstance(body, bytes):
         return body
     try:
         record = _decoder.decode(body)

@@ -99,11 +99,12 @@ class Worker(Generic[M]):
         )
 
     def _start(self, batch: tuple[Leased, ...]) -> None:
+        loop = asyncio.get_running_loop()
         for leased in batch:
             delivery = self._opened(leased, self._work.lease, self._work.retry)
             if delivery is not None:
                 self._handling += 1
-                task = asyncio.create_task(self._handle(delivery))
+                task = loop.create_task(self._handle(delivery))
                 if not task.done():  # an eager one may be
                     self._running.add(task)
 

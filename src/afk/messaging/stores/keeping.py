@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..errors import MessagingError
-from ..lifecycle import Again, Dead, Done, Extend
+from ..lifecycle import Extend
 from ..log import log
 from ..store import Claim, Leased, Turn
 from .aside import Aside
@@ -59,15 +59,15 @@ class Keeper:
 
     def settled(self, turn: Turn) -> None:
         """A turn was accepted: what its outcome means for the renewal of its lease."""
-        if turn.token is None:
+        token, outcome = turn.token, turn.outcome
+        if token is None or outcome is None:
             return
-        if isinstance(turn.outcome, Extend):
-            if turn.outcome.hold:
-                self.hold([(turn.token, turn.outcome.seconds, turn.outcome.hold)])
-            elif turn.outcome.hold is not None:
-                self.release(turn.token)
-        elif isinstance(turn.outcome, Done | Again | Dead):
-            self.release(turn.token)
+        if type(outcome) is not Extend:
+            self.release(token)
+        elif outcome.hold:
+            self.hold([(token, outcome.seconds, outcome.hold)])
+        elif outcome.hold is not None:
+            self.release(token)
 
     def hold(self, held: list[tuple[str, float, float]]) -> None:
         """Renew each (token, lease, seconds in all) from now on."""

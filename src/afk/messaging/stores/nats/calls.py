@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from ...errors import MessagingError
+from ...records import wire
 from .replica import Step
 from .steps import Op, Put
 
@@ -36,9 +37,9 @@ class Call:
         """The bytes of its bodies."""
         size = 0
         for op in self.ops:
-            if isinstance(op, Put):
+            if type(op) is Put:
                 for send in op.turn.sends:
-                    size += len(send.body) if isinstance(send.body, bytes) else 0
+                    size += len(wire(send.body))
         return size
 
     def fail(self, error: MessagingError) -> None:

@@ -143,7 +143,7 @@ def _plain(send: Send) -> Send:
 
 def _said(turn: Turn) -> Outcome | None:
     outcome = turn.outcome
-    if isinstance(outcome, Again | Dead) and outcome.error:
+    if (type(outcome) is Again or type(outcome) is Dead) and outcome.error:
         return replace(outcome, error=_text(outcome.error))
     return outcome
 

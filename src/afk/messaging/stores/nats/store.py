@@ -97,7 +97,7 @@ class NATSA2ADeliveryStore:
     def _said(self, turn: Turn) -> Turn:
         """What is renewed is this process's affair, and no matter of the log."""
         outcome = turn.outcome
-        if not isinstance(outcome, Extend):
+        if type(outcome) is not Extend:
             return turn
         seconds = outcome.seconds
         if outcome.hold is None and turn.token in self._here.keeper:
