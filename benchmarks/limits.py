@@ -1,4 +1,4 @@
-"""What the goals ask for, next to what one process could reach if its store took no time at all."""
+"""What the goals ask for, next to what no store of ours could do without."""
 
 from __future__ import annotations
 
@@ -13,42 +13,81 @@ from .text import markdown_table, number
 _HEAD = [
     "store",
     "workload",
-    "the goals ask for, msgs/s",
+    "the goals ask for",
     "measured",
-    "did all but mailboxes and event loop take nothing",
+    "mailboxes and event loop",
+    "steps that wait for each other",
+    "the least",
+    "",
 ]
 _ABOUT = """\
-Goals are ratios to what ran in the same rounds; here they are messages a second, the highest of
-each workload. Where the last column is less, no store could keep the goal, however fast: it is the
-mailboxes, in one process, in Python.
+Goals are ratios to what ran in the same rounds; here they are µs a message, of each workload the
+least that is asked for. `The least` is what would be left if a store took no processor time, and
+waited for nothing but steps that have to follow each other (in W1 one a message, in W2 two), each
+as short as the shortest that a peer in W1 waits for. Where that is more than the goals ask for, no
+store could keep them, however fast: it is the mailboxes, in one process, in Python.
 """
+_STEPS = {"W1, receive()": 1, "W2, p50": 2}
+_ASIDE = ("memory",)
+"""Stores whose steps take no time worth the name."""
 
 
 def limits(workloads: Mapping[str, Piece], profile: Mapping[str, Piece]) -> list[str]:
     """A table of the workloads that were profiled and have a goal; nothing without one."""
     rows = [
-        [title, load, number(asked), number(reached), limit]
+        row
         for store, title in TITLES.items()
         if store in profile and store in workloads
-        for load, limit in _limits(profile[store])
-        for asked, reached in _goals(workloads[store].result.races, load)
+        for row in _rows(store, title, workloads[store].result.races, profile[store])
     ]
     return [_ABOUT, markdown_table(_HEAD, rows) + "\n"] if rows else []
 
 
-def _limits(piece: Piece) -> Iterator[tuple[str, str]]:
+def _rows(store: str, title: str, races: list[Race], profile: Piece) -> Iterator[list[str]]:
+    step = 0.0 if store in _ASIDE else _step(races)
+    for load, mailboxes in _mailboxes(profile):
+        waits = _STEPS.get(load, 0) * step
+        for asked, reached in _goals(races, load):
+            least = mailboxes + waits
+            said = "out of reach" if least > asked else "met" if reached <= asked else ""
+            figures = [asked, reached, mailboxes, waits, least]
+            yield [title, load, *map(number, figures), said]
+
+
+def _mailboxes(piece: Piece) -> Iterator[tuple[str, float]]:
+    """µs of each workload."""
     for table in piece.result.tables:
-        yield from ((row[0], row[-1]) for row in table.rows)
+        of = [table.head.index(name) for name in ("mailboxes", "event loop")]
+        for row in table.rows:
+            yield row[0], sum(float(row[column].replace(",", "")) for column in of)
+
+
+def _step(races: list[Race]) -> float:
+    """The shortest that a peer waits for, of those that wait for each message."""
+    sends = [
+        median(each.values("p50"))
+        for race in races
+        if race.load.startswith("W1,")
+        for each in race.entrants[1:]
+    ]
+    return min(sends, default=0.0)
 
 
 def _goals(races: list[Race], load: str) -> Iterator[tuple[float, float]]:
-    """Messages a second that a workload's goals ask for, and ours."""
+    """µs a message that a workload's goals ask for, and ours."""
     for race in races:
         if race.load == load:
             asked = [
-                each.goal.limit * median(each.values("rate"))
+                each.goal.limit * _took(race, each.values(race.by))
+                if race.by == "p50"
+                else _took(race, each.values(race.by)) / each.goal.limit
                 for each in race.entrants[1:]
                 if each.goal is not None
             ]
             if asked:
-                yield max(asked), median(race.entrants[0].values("rate"))
+                yield min(asked), _took(race, race.entrants[0].values(race.by))
+
+
+def _took(race: Race, values: list[float]) -> float:
+    """µs a message."""
+    return median(values) if race.by == "p50" else 1e6 / median(values)

@@ -9,6 +9,7 @@ import sysconfig
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from ..buses import STORES, TITLES
 from ..figures import Table
@@ -19,13 +20,23 @@ from . import Wish, named
 
 __all__ = ["STORES", "layers", "measure"]
 
-_ONE = {"W1, receive()": (1, "receive")}
-_SERVED = {"W3, serve(concurrency=100)": (100, "serve")}
-LOADS = {
-    store: _ONE | ({"W3, receive()": (100, "receive")} if store == "memory" else _SERVED)
-    for store in STORES
-}
-"""Name: (tasks that send, who consumes), as the workloads have it."""
+_AGENTS = 100
+
+
+def _loads(store: str) -> dict[str, tuple[str, dict[str, Any], int]]:
+    """By the names that the workloads have: what runs, its arguments, and messages."""
+    memory = store == "memory"
+    reads = ("W3, receive()", "receive") if memory else ("W3, serve(concurrency=100)", "serve")
+    one, many = (50_000, 50_000) if memory else (3_000, 20_000)
+    asks, calls = (10_000, 500) if memory else (1_500, 100)
+    return {
+        "W1, receive()": ("stream", {"count": one, "tasks": 1, "consumer": "receive"}, one),
+        "W2, p50": ("round_trip", {"count": asks}, asks),
+        reads[0]: ("stream", {"count": many, "tasks": 100, "consumer": reads[1]}, many),
+        "W4": ("broadcast", {"count": calls, "agents": _AGENTS}, calls * _AGENTS),
+    }
+
+
 LAYERS = {
     "mailboxes": r"afk/messaging/\w+\.py",
     "ledger": r"afk/messaging/stores/ledger/",
@@ -58,21 +69,17 @@ def measure(wish: Wish, store: str) -> Result:
     if program is None:
         sys.exit("the profile needs py-spy: pip install --group bench")
     rows = []
-    for load, (tasks, consumer) in LOADS[store].items():
+    for load, (kind, arguments, count) in _loads(store).items():
         if not named(load, wish.workloads):
             continue
         say(f"profile {store}: {load}")
-        count = 50_000 if store == "memory" else 3_000 if tasks == 1 else 20_000
-        arguments = {"store": store, "count": count, "tasks": tasks, "consumer": consumer}
         with tempfile.TemporaryDirectory(prefix="afk-bench-") as folder:
             out = Path(folder) / "stacks"
             watch = (program, "record", "--full-filenames", "--rate", str(_RATE), "--gil")
             under = (*watch, "--format", "raw", "--output", str(out), "--")
-            cpu = once(Job("loads.library:stream", arguments, under))["cpu"]
+            cpu = once(Job(f"loads.library:{kind}", {"store": store} | arguments, under))["cpu"]
             took = layers(out.read_text("utf-8"))
         parts = [seconds / count * 1e6 for seconds in took.values()]
-        least = (took["mailboxes"] + took["event loop"]) / count
-        cells = [*parts, max(0.0, cpu - sum(parts)), cpu]
-        rows.append([load, *map(number, cells), number(1 / least) if least else ""])
-    head = ["workload", *LAYERS, REST, UNLOCKED, "in all", "msgs/s, did the rest take nothing"]
+        rows.append([load, *map(number, [*parts, max(0.0, cpu - sum(parts)), cpu])])
+    head = ["workload", *LAYERS, REST, UNLOCKED, "in all"]
     return Result(tables=[Table(f"{TITLES[store]}, µs a message", head, rows)])

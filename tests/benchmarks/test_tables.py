@@ -116,11 +116,13 @@ def test_the_page_shows_every_piece_and_its_charts() -> None:
 
 def test_the_page_says_what_no_store_could_reach() -> None:
     on = results.machine()
-    table = Table("Redis, µs a message", ["workload", "most"], [["W1, receive()", "350"]])
+    head = ["workload", "mailboxes", "store", "event loop"]
+    table = Table("Redis, µs a message", head, [["W1, receive()", "1,250", "7,000", "100"]])
     workloads = Piece(True, 60.0, on, Result(races=[race(goal=Goal(">=", 2))]))
     profile = Piece(True, 60.0, on, Result(tables=[table]))
     page, _ = document({"workloads": {"redis": workloads}, "profile": {"redis": profile}}, "shown")
-    assert "| Redis | W1, receive() | 400 | 100 | 350 |" in page
+    line = "| Redis | W1, receive() | 2,500 | 10,000 | 1,350 | 5,000 | 6,350 | out of reach |"
+    assert line in page
     without, _ = document({"profile": {"redis": profile}}, "shown")
     assert "goals ask for" not in without
 
