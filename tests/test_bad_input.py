@@ -34,6 +34,7 @@ from afk.messaging import (
     LeaseLostError,
     MailboxFullError,
     MessageBus,
+    Retry,
     RetryPolicy,
     SQLiteMessageBus,
     UnknownAgentError,
@@ -370,6 +371,16 @@ async def _(place: Place) -> None:
     delivery = await place.delivery()
     await delivery.ack()
     await delivery.nack("no")
+
+
+@bad("nack with a negative delay", InvalidMessageError, "delay: -1 is not zero or more seconds")
+async def _(place: Place) -> None:
+    await (await place.delivery()).nack(delay=-1)
+
+
+@bad("retry after what is no time", InvalidMessageError, "delay: seconds are needed, not 'soon'")
+async def _(place: Place) -> None:
+    raise Retry("soon")  # type: ignore[arg-type]
 
 
 @bad(

@@ -16,6 +16,7 @@ from afk.messaging import (
     ConfigurationError,
     Delivery,
     InMemoryA2ADeliveryStore,
+    InvalidMessageError,
     LeaseLostError,
     MessageBus,
     Receipt,
@@ -534,6 +535,72 @@ async def test_one_that_no_store_takes_holds_up_no_other() -> None:
         async with serving(bob, handler, concurrency=3, grace=0):
             assert await settled(sent[::2]) == ["done", "done"]
         assert (await claimed(bob)).message.content == 1
+
+
+async def test_what_no_store_takes_leaves_room_for_others() -> None:
+    """Each eighth is refused for ever, and takes up its own room only."""
+
+    class Picky(InMemoryA2ADeliveryStore):
+        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+            if any(isinstance(turn.outcome, Dead) for turn in turns):
+                raise StoreError("not this one")
+            return await super().put(turns)
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        if delivery.message.content % 8 == 0:
+            raise Reject
+
+    async with MessageBus(Picky()) as bus:
+        bob = await bus.register("bob")
+        sent = [await bob.send("bob", n) for n in range(64)]
+        good = [receipt for n, receipt in enumerate(sent) if n % 8]
+        async with serving(bob, handler, concurrency=8, grace=0):
+            assert await settled(good) == ["done"] * 56
+
+
+@pytest.mark.parametrize("error", [ValueError("unforeseen"), InvalidMessageError("not this one")])
+async def test_an_error_nobody_foresaw_is_one_messages_own(error: Exception) -> None:
+    """It comes again, as if its handler had failed; those it shares a call with are settled."""
+
+    class Broken(InMemoryA2ADeliveryStore):
+        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+            if any(len(turn.sends) > 1 for turn in turns):
+                raise error
+            return await super().put(turns)
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        if delivery.message.content == 2 and delivery.attempt == 1:
+            await delivery.send("bob", "sent")
+            await delivery.send("bob", "sent")
+
+    async with MessageBus(Broken(), retry=AT_ONCE) as bus:
+        bob = await bus.register("bob")
+        sent = [await bob.send("bob", n) for n in range(5)]
+        async with serving(bob, handler, concurrency=5, grace=0):
+            assert await settled(sent) == ["done"] * 5
+        found = [each for each in await bus.messages() if each.id == sent[2].id]
+        assert [(each.attempts, each.error) for each in found] == [
+            (2, f"{type(error).__name__}: {error}")
+        ]
+
+
+async def test_who_cancels_a_handlers_task_cancels_no_other() -> None:
+    tries: dict[int, int] = {}
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        number: int = delivery.message.content
+        tries[number] = tries.get(number, 0) + 1
+        task = asyncio.current_task()
+        assert task is not None
+        if number == 0:
+            task.cancel()
+
+    async with MessageBus(InMemoryA2ADeliveryStore()) as bus:
+        bob = await bus.register("bob")
+        sent = [await bob.send("bob", n) for n in range(5)]
+        async with serving(bob, handler, concurrency=5):
+            assert await settled(sent) == ["done"] * 5
+    assert tries == dict.fromkeys(range(5), 1)
 
 
 async def test_a_failing_store_is_not_hammered() -> None:

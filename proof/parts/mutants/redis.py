@@ -38,7 +38,7 @@ REDIS = (
         "redis",
         "what is due later puts off the look at what is due before",
         "stores/redis/lua/common.lua",
-        (("if alarm and alarm <= at then", "if alarm == at then"),),
+        (("if alarm and alarm <= at then", "if alarm and alarm == at then"),),
         ("check_each_delayed_message_comes_at_its_time",),
     ),
     Mutant(
@@ -47,8 +47,8 @@ REDIS = (
         "stores/redis/lua/renew.lua",
         (
             (
-                "if not r or r.fence ~= tonumber(ARGV[i + 1]) or r.state",
-                "if not r or r.state",
+                "if not r or r.fence ~= tonumber(ARGV[i + 1]) or not",
+                "if not r or not",
             ),
         ),
         ("check_a_thawed_holder_renews_no_lease_of_another",),
@@ -118,8 +118,8 @@ REDIS = (
         "stores/redis/lua/claim.lua",
         (
             (
-                "if fresh and place(fresh) < tonumber(before) then",
-                "if false then",
+                "if id and not (ids[1] and place(ids[1]) < tonumber(before)) then",
+                "if id then",
             ),
         ),
         ("check_a_redriven_message_is_behind_all_that_wait", "check_one_sender_is_read_in_order"),

@@ -31,7 +31,7 @@ from .log import ids
 from .messages import MessageType
 from .receipts import request
 from .records import Record
-from .sending import Options, SendOptions, Sent, compose, following, to_send
+from .sending import Options, SendOptions, Sent, compose, following, seconds, to_send
 from .store import Leased, Send, TransactionalStore, Turn
 from .views import M, View
 from .watching import Ended, handling
@@ -53,7 +53,7 @@ class Retry(Exception):
 
     def __init__(self, delay: float | None = None, counts: bool = True) -> None:
         super().__init__(f"retry after {delay} s" if delay is not None else "retry")
-        self.delay = delay
+        self.delay = seconds(delay, "delay")
         self.counts = counts
 
 
@@ -165,12 +165,14 @@ class Delivery(Generic[M]):
 
     def failure(self, error: object, delay: float | None = None) -> Outcome:
         """What `nack` comes to."""
+        delay = seconds(delay, "delay")
         return after_failure(self.attempt, self._policy, str(error), random.random(), delay)
 
     def again(self, delay: float | None, *, counts: bool) -> Outcome:
         """What `retry` comes to."""
         if counts:
             return self.failure("the handler asked to retry", delay)
+        delay = seconds(delay, "delay")
         if delay is None:
             delay = self._policy.delay(self.attempt, random.random())
         return Again(delay, counts=False)

@@ -118,8 +118,8 @@ def to_send(
         rank=rank(record.priority),
         key=None if record.key == record.id else record.key,
         compare=compare,
-        delay=_seconds(delay, "delay") or 0.0,
-        ttl=_seconds(ttl, "ttl"),
+        delay=seconds(delay, "delay") or 0.0,
+        ttl=seconds(ttl, "ttl"),
         thread=record.thread_id,
         chain=record.correlation_id,
         awaited=record.awaited,
@@ -132,15 +132,16 @@ def to_send(
     )
 
 
-def _seconds(value: float | None, where: str) -> float | None:
+def seconds(value: float | None, where: str) -> float | None:
+    """The same, if it is a time that one can wait; InvalidMessageError names `where`, if not."""
     if value is None or (type(value) is float and 0.0 <= value < math.inf):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidMessageError(f"{where}: seconds are needed, not {value!r}")
     try:
-        seconds = float(value)
+        found = float(value)
     except OverflowError:  # an integer of hundreds of digits
-        seconds = math.inf
-    if not (math.isfinite(seconds) and seconds >= 0):
+        found = math.inf
+    if not (math.isfinite(found) and found >= 0):
         raise InvalidMessageError(f"{where}: {shown(value)} is not zero or more seconds")
-    return seconds
+    return found

@@ -57,7 +57,7 @@ class Worker(Generic[M]):
         self._handling = 0
         self._free = asyncio.Event()
         self._timeouts = Timeouts(work.timeout)
-        self._settling = Settling(core, mailbox)
+        self._settling = Settling(core, mailbox, self._free.set)
 
     async def run(self) -> None:
         """Until cancelled; then let handlers finish for `grace` s and give back the rest."""
@@ -109,14 +109,20 @@ class Worker(Generic[M]):
                     self._running.add(task)
 
     async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._work.grace
         try:
-            if self._running and self._work.grace > 0:
-                await asyncio.wait(self._running, timeout=self._work.grace)
+            while (tasks := self._tasks()) and (left := end - loop.time()) > 0:
+                await asyncio.wait(tasks, timeout=left)
         finally:
-            for task in self._running:
+            for task in self._tasks():
                 task.cancel()
-            if self._running:
-                await asyncio.wait(self._running)
+            while tasks := self._tasks():
+                await asyncio.wait(tasks)
+
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        """What handles and settles."""
+        return self._running | self._settling.tasks
 
     async def _handle(self, delivery: Delivery[M]) -> None:
         """One message from claim to settled; nothing a handler does ends the worker."""

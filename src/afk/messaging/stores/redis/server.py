@@ -13,7 +13,7 @@ from ...store import Durability
 from ..terms import STRENGTH
 from . import scripts
 
-SCHEMA: Final = "1"
+SCHEMA: Final = "2"
 OLDEST: Final = (6, 2)
 
 

@@ -30,7 +30,7 @@ from ..opening import Opening
 from ..terms import check_terms
 from . import codec, look
 from .calls import Args
-from .gather import Gathered
+from .gather import MOST_BYTES, Gathered
 from .place import Place, place_of
 from .presence import Presence
 
@@ -92,9 +92,12 @@ class RedisA2ADeliveryStore:
         if not turns:
             return ()
         here, loop = self._here, asyncio.get_running_loop()
+        packed = codec.packed(turns, here.keeper, here.bells)
+        if packed.size > MOST_BYTES and len(turns) > 1:
+            half = len(turns) // 2
+            return (*await self.put(turns[:half]), *await self.put(turns[half:]))
         here.bells.foretell(turns)
         future: Answer = loop.create_future()
-        packed = codec.packed(turns, here.keeper, here.bells)
         last = here.link.last
         now = loop.time()
         if not (isinstance(last, Gathered) and last.add(packed, future, now)):

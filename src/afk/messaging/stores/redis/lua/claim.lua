@@ -41,11 +41,6 @@ end
 
 -- What is not pending by its row is passed over: half of a script's writes can be there after two
 -- crashes.
-local function grant_fresh(id)
-  local v = call('HMGET', P .. 'msg:' .. id, 'body', 'state')
-  if v[2] == 'pending' then grant(id, v[1], 1, 1, 0, TEXT[now]) end
-end
-
 local function grant_again(id)
   local v = call('HMGET', P .. 'msg:' .. id, 'body', 'state', 'attempt', 'fence', 'redrives', 'leased', 'ends')
   if v[2] == 'pending' then
@@ -54,27 +49,41 @@ local function grant_again(id)
   end
 end
 
+local function grant_fresh(id)
+  local v = call('HMGET', P .. 'msg:' .. id, 'body', 'state', 'attempt')
+  if v[3] then
+    grant_again(id)
+  elseif v[2] == 'pending' then
+    grant(id, v[1], 1, 1, 0, TEXT[now])
+  end
+end
+
 local function place(id)
   return tonumber(call('HGET', P .. 'msg:' .. id, 'place')) or 0
 end
 
+local lines = {} -- what was taken from: how many fresh ones, and how many that came back
+
 local function take_from(rank)
   local mail, back = P .. 'mail:' .. name .. ':' .. PRIORITY[rank], P .. 'back:' .. name .. ':' .. PRIORITY[rank]
-  while #taken < limit and call('EXISTS', back) == 1 do
-    local id, before = unpack(call('ZRANGE', back, 0, 0, 'WITHSCORES'))
-    local fresh = call('LINDEX', mail, 0)
-    if fresh and place(fresh) < tonumber(before) then
-      grant_fresh(call('LPOP', mail))
-    else
-      call('ZREM', back, id)
-      grant_again(id)
-    end
-  end
+  local fresh, again = 0, 0
+  local both = call('EXISTS', back) == 1
   while #taken < limit do
-    local ids = call('LPOP', mail, limit - #taken)
-    if not ids then return end
-    for _, id in ipairs(ids) do grant_fresh(id) end
+    local id, before
+    if both then id, before = unpack(call('ZRANGE', back, again, again, 'WITHSCORES')) end
+    local ids = call('LRANGE', mail, fresh, fresh + (id and 1 or limit - #taken) - 1)
+    if id and not (ids[1] and place(ids[1]) < tonumber(before)) then
+      grant_again(id)
+      again = again + 1
+    elseif ids[1] then
+      for _, each in ipairs(ids) do grant_fresh(each) end
+      fresh = fresh + #ids
+    else
+      break
+    end
+    both = id
   end
+  lines[#lines + 1] = { mail, fresh, back, again }
 end
 
 local function any(first, last) -- whether something of these ranks is ready
@@ -93,11 +102,16 @@ end
 take_from(2)
 take_from(3)
 if #rows > 0 then
-  lend(rows, till) -- before the rows: half of this brings the messages back
+  lend(rows, till)
   for _, r in ipairs(rows) do
     write(r, 'state', 'leased', 'lease', TEXT[till], 'attempt', TEXT[r.attempt],
       'fence', TEXT[r.fence], 'last', r.last, 'backoff', TEXT[r.backoff], 'leased', r.leased)
   end
+end
+for _, line in ipairs(lines) do -- last: half of this script leaves them where they are, or comes back
+  local mail, fresh, back, again = unpack(line)
+  if fresh > 0 then call('LPOP', mail, fresh) end
+  if again > 0 then call('ZREMRANGEBYRANK', back, 0, again - 1) end
 end
 
 local topic, own, due = 'mail:' .. name, nil, -1

@@ -94,7 +94,11 @@ local function thread(r)
 end
 
 local function soon(at) -- something is to be due then: `alarm` is not after the first of that
-  if alarm and alarm <= at then return end
+  if alarm and alarm <= at then
+    -- One that has passed tells nothing of how long those who wait have still to go: clocks jump.
+    if alarm <= now and (not news or at < news) then news = at end
+    return
+  end
   alarm, news = at, at
   call('HSET', META, 'alarm', TEXT[at])
 end
@@ -139,12 +143,23 @@ local function ready(r) -- at its old place, unless others of its thread come fi
   end
 end
 
+-- History and retention (ms) and history_max, as the sender stamped them; most stamp the same.
+local STAMPS = {}
+local function stamped(text)
+  local stamp = STAMPS[text]
+  if not stamp then
+    local history, retention, most = string.match(text, '(%d+) (%d+) (%d+)')
+    stamp = { tonumber(history), tonumber(retention), tonumber(most) }
+    STAMPS[text] = stamp
+  end
+  return stamp[1], stamp[2], stamp[3]
+end
+
 -- When the body of what ends now goes, and when all of it; nil if it stays: `lifecycle.keeping`.
--- Third: how many may end until its body goes, whenever that is. In `keep` are history and retention
--- (ms) and history_max, as the sender stamped them.
+-- Third: how many may end until its body goes, whenever that is.
 local function keep(r, state, reason, answer)
   if state == 'dead' and reason ~= 'expired' then return nil end
-  local history, retention, most = cmsgpack.unpack(r.keep)
+  local history, retention, most = stamped(r.keep)
   if answer or state == 'dead' then return now + retention, now + retention end
   local body = now + history
   return body, r.kept and math.max(body, now + retention) or body, most
@@ -198,8 +213,10 @@ local function finish(r, state, reason, err) -- every way an open message ends; 
   end
 end
 
-local function line_up(r, due) -- an open message is ready once due; or it ends
-  if call('EXISTS', P .. 'box:' .. r.mailbox) == 0 then
+-- An open message is ready once due; or it ends. late: its lease has ended, and until it is due its
+-- holder may still settle it.
+local function line_up(r, due, late)
+  if not (late and due > now) and call('EXISTS', P .. 'box:' .. r.mailbox) == 0 then
     return finish(r, 'dead', 'unregistered')
   elseif r.ends and r.ends <= now then
     return finish(r, 'dead', 'expired')
@@ -237,12 +254,12 @@ local function pass_time(spare)
       if left == 0 then return true end
       left = left - 1
       local r = load(id)
-      if not r then
-        call('ZREM', P .. 'due', id)
+      if not r or (r.state ~= 'leased' and r.state ~= 'scheduled') then
+        call('ZREM', P .. 'due', id) -- half of a script's writes, after two crashes
       elseif r.state == 'leased' and r.last then
         finish(r, 'dead', 'exhausted', r.error == '' and 'the lease ended')
       else
-        line_up(r, r.state == 'leased' and r.lease + r.backoff or now)
+        line_up(r, r.state == 'leased' and r.lease + r.backoff or now, r.state == 'leased')
       end
     end
   end
@@ -259,7 +276,7 @@ local function pass_time(spare)
     local at = tonumber(call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2])
     if at and (not first or at < first) then first = at end
   end
-  alarm = first
+  alarm, news = first, first
   if alarm then call('HSET', META, 'alarm', TEXT[alarm]) else call('HDEL', META, 'alarm') end
   return false
 end

@@ -35,6 +35,7 @@ local function unbind(name, after)
     after = open[i + 1]
     if not r or final(r) then -- half of a script's writes, after two crashes
       call('ZREM', all, open[i])
+      call('ZREM', P .. 'later:' .. name, open[i])
     elseif waits(r) then
       finish(r, 'dead', 'unregistered')
     end

@@ -147,10 +147,10 @@ local function store(s)
   }
   local request = s.kind == 'answer' and load(s.answers)
   if request then -- as long as who asked counts on it
-    local _, retention = cmsgpack.unpack(request.keep)
+    local _, retention = stamped(request.keep)
     s.retention = math.max(s.retention, retention)
   end
-  r.keep = cmsgpack.pack(s.history, s.retention, s.most)
+  r.keep = TEXT[s.history] .. ' ' .. TEXT[s.retention] .. ' ' .. TEXT[s.most]
   if s.kind == 'mail' then admit(r) end
   if s.key then call('SET', s.name, s.id) end -- before the row: without one it leads to nothing
   local fields = {
@@ -243,5 +243,6 @@ end
 
 local verdicts = {}
 while at >= 0 do verdicts[#verdicts + 1] = take() end
-if more_ended then forget(8 + 4 * #verdicts) end
+-- Whatever ends lets go of old ones, and of what is only sent every eighth.
+if more_ended or (place and place % 8 < sent) then forget(8 + 4 * #verdicts) end
 return { died, tell(), verdicts }

@@ -8,8 +8,12 @@ local lost = {}
 for i = 4, #ARGV, 3 do
   local r = load(ARGV[i])
   local till = now + tonumber(ARGV[i + 2])
-  if not r or r.fence ~= tonumber(ARGV[i + 1]) or r.state ~= 'leased' then
+  local late = r and r.state == 'scheduled' -- the lease has ended, and nobody has had it since
+  if not r or r.fence ~= tonumber(ARGV[i + 1]) or not (late or r.state == 'leased') then
     lost[#lost + 1] = (i - 4) / 3
+  elseif late then
+    withdraw(r)
+    lease(r, till)
   elseif r.lease < till then -- else its holder has extended it further
     lease(r, till)
   end
