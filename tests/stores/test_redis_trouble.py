@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from afk.messaging import (
     MessageBus,
     MessagingError,
     RedisA2ADeliveryStore,
+    RetryPolicy,
     StoreError,
     UsageError,
     connect,
 )
+from afk.messaging.lifecycle import parse_token
 from afk.messaging.store import Turn
+from afk.messaging.testing.clock import FakeClock
 from afk.messaging.testing.servers import Server, find, free_port
 from afk.messaging.testing.steps import AT_ONCE, claimed, contents, serving, until
 from proof.proxy import HOST, Proxy
@@ -876,6 +879,88 @@ async def test_half_a_scripts_writes_deliver_nothing_again(redis_server: Server)
         await bus.unregister("bob")
         await bus.register("bob")
         assert (await bus.stats())["bob"].scheduled == 0
+
+
+@asynccontextmanager
+async def timed(
+    server: Server, clock: Callable[[], float]
+) -> AsyncIterator[tuple[MessageBus, str]]:
+    """A bus that goes by this clock, and how its keys begin."""
+    namespace = space()
+    client = aioredis.Redis.from_url(server.url)
+    store = RedisA2ADeliveryStore(client, namespace=namespace, clock=clock)
+    async with MessageBus(store, retry=RetryPolicy(base=5, jitter="none")) as bus:
+        yield bus, f"afk:{{{namespace}}}:"
+
+
+async def test_half_a_claim_leaves_or_brings_back_what_it_took(redis_server: Server) -> None:
+    """Cut behind its first write, its leases are known to end; behind the rows, the line has still
+    the ids."""
+    clock, ask = FakeClock(), redis_server.call
+    async with timed(redis_server, clock) as (bus, keys):
+        bob, ada = await bus.register("bob"), await bus.register("ada")
+        sent = await bob.send("bob", 1)
+        ask("ZADD", keys + "due", round(clock() * 1000), sent.id)
+        ask("HSET", keys + "meta", "alarm", round(clock() * 1000))
+        assert await ada.claim(0) is None
+        assert ask("ZCARD", keys + "due") == 0
+        assert (await claimed(bob, lease=10)).attempt == 1
+        ask("RPUSH", keys + "mail:bob:normal", sent.id)
+        clock.advance(16)
+        again = await claimed(bob)
+        assert (again.attempt, await bob.claim(0)) == (2, None)
+        await again.ack()
+        assert await sent.status() == "done"
+
+
+async def test_half_a_delayed_send_is_counted_no_more_once_unregistered(
+    redis_server: Server,
+) -> None:
+    clock, ask = FakeClock(), redis_server.call
+    async with timed(redis_server, clock) as (bus, keys):
+        await bus.register("bob")
+        for line in ("due", "later:bob", "open:bob"):
+            ask("ZADD", keys + line, round(clock() * 1000), "nothing")
+        await bus.unregister("bob")
+        await bus.register("bob")
+        stats = (await bus.stats())["bob"]
+        assert (stats.scheduled, stats.leased) == (0, 0)
+
+
+async def test_a_late_renewal_keeps_what_nobody_has_had_since(redis_server: Server) -> None:
+    """Also where time has been let pass, and it waits for its next attempt."""
+    clock = FakeClock()
+    async with timed(redis_server, clock) as (bus, _):
+        bob = await bus.register("bob")
+        await bob.send("bob", 1)
+        delivery = await claimed(bob, lease=10)
+        message_id, fence = parse_token(delivery.token)
+        store = bus._core.store
+        assert isinstance(store, RedisA2ADeliveryStore)
+        clock.advance(11)
+        assert await bob.claim(0) is None
+        assert (await bus.stats())["bob"].scheduled == 1
+        _, lost = await store._here.ask("renew", message_id, fence, 10_000)
+        assert lost == []
+        assert (await bus.stats())["bob"].leased == 1
+        clock.advance(9)
+        assert await bob.claim(0) is None
+        await delivery.ack()
+
+
+async def test_a_clock_that_jumps_holds_up_nothing(redis_server: Server) -> None:
+    """Who waits was told a time by the clock as it was."""
+    ahead = 0.0
+    async with timed(redis_server, lambda: time.time() + ahead) as (bus, keys):
+        bob, ada = await bus.register("bob"), await bus.register("ada")
+        await ada.send("ada", "later", delay=20)
+        waiting = asyncio.create_task(bob.receive(timeout=20))
+        await until(lambda: bool(redis_server.call("EXISTS", keys + "ears:mail:bob")), "it waits")
+        ahead = 40.0
+        await ada.send("bob", "soon", delay=0.2)
+        async with asyncio.timeout(5):
+            message = await waiting
+        assert message is not None
 
 
 async def test_time_passes_for_who_waits_elsewhere(server: Server) -> None:
