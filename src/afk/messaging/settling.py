@@ -80,6 +80,7 @@ class Settling:
         for delivery in list(group):
             delivery.give_back_later()
             self._over(group, delivery)
+        self._left()
 
     async def _settle(self, group: Group, failures: int = 0) -> None:
         while group:
@@ -112,6 +113,7 @@ class Settling:
                 self._over(group, delivery)
             else:
                 refused.append((delivery, verdict))
+        self._left()
         for delivery, verdict in refused:
             try:
                 await self._core.insist(verdict)
@@ -131,11 +133,11 @@ class Settling:
         if not over:
             delivery.give_back_later()
         self._over(group, delivery)
+        self._left()
 
     def _over(self, group: Group, delivery: Delivery[Any]) -> None:
         del group[delivery]
         self.waiting -= 1
-        self._left()
 
 
 async def back_off(failures: int, error: StoreError) -> None:

@@ -142,7 +142,6 @@ class Worker(Generic[M]):
             raise
         finally:
             self._running.discard(task)
-            self._free.set()
 
     async def _outcome(self, delivery: Delivery[M], task: asyncio.Task[Any]) -> Turn | None:
         """Run the handler; what settles what it did, if anything does."""

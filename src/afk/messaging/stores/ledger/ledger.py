@@ -54,7 +54,8 @@ class Ledger(Course):
 
     def take(self, turn: Turn, now: float) -> Verdict:
         """One turn, all or nothing."""
-        self.books.forget(now)
+        if turn.sends:  # a key past its time is free again
+            self.books.forget(now)
         if turn.roster is not None and turn.roster != self.version:
             return Verdict(Refusal("roster"), died=self._obituaries())
         held = None

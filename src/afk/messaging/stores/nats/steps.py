@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ...errors import ConfigurationError
-from ...lifecycle import Again, Dead, Outcome
+from ...lifecycle import Again, Dead, Done, Outcome
 from ...records import wire
 from ...store import Box, Claim, Send, Turn
 
@@ -125,6 +125,11 @@ def part(message: bytes) -> Part | None:
                 " use a namespace need the same version of afk-messaging"
             ) from None
         return None
+
+
+def is_ack(turn: Turn) -> bool:
+    """Whether it is an ack and no more: as it is, it can be written."""
+    return type(turn.outcome) is Done and not turn.sends
 
 
 def as_data(turn: Turn) -> Turn:

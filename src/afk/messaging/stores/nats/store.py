@@ -27,7 +27,7 @@ from ...store import (
 from ..opening import Opening
 from ..terms import check_terms
 from .presence import Presence
-from .steps import Amend, Bind, Put, Take, Unbind, as_data
+from .steps import Amend, Bind, Put, Take, Unbind, as_data, is_ack
 from .url import place_of
 
 SEEN = 30.0
@@ -83,7 +83,7 @@ class NATSA2ADeliveryStore:
         """Each turn in order, all or nothing."""
         if not turns:
             return ()
-        ops = [Put(as_data(self._said(turn))) for turn in turns]
+        ops = [Put(turn if is_ack(turn) else as_data(self._said(turn))) for turn in turns]
         self._here.foretell(turns)
         try:
             verdicts: list[Verdict] = await self._here.link.lane.do(*ops)
