@@ -54,9 +54,8 @@ ABOUT = {
         " and what is written in C counts as its caller's. What runs without the lock (system"
         " calls, SQLite) is the rest of what the process took. `mailboxes` is what all stores"
         " share: messages, checks, orders, workers, receipts. `ledger` is the rules of the memory"
-        " store and of NATS, which the others have in SQL or Lua. `event loop` is asyncio. The"
-        " last column is what one process could reach if all but mailboxes and event loop took no"
-        " time at all, and no server were waited for.",
+        " store and of NATS, which the others have in SQL or Lua. `event loop` is asyncio. A"
+        " message is in W2 one with its answer, in W4 a copy.",
     ),
     "curves": (
         "Cost as work grows",
@@ -142,7 +141,7 @@ WHY: dict[str, dict[str, str]] = {
         "memory: W1": "Memory, W1, W1b, W3 and W5: no single place is to blame (none takes 10 %)."
         " Under *Where the time goes*, some 60 % of a message are the mailboxes, which check, copy,"
         " name, order and read it, and a third the ledger. Did ledger and store take nothing, it"
-        " would be about a seventh of the queue: the goal is out of reach for mailboxes that check"
+        " would be about an eighth of the queue: the goal is out of reach for mailboxes that check"
         " what they are given and are the same for all stores. The lane by hand shows how much is"
         " left with no recipients, keys, priorities, deadlines, capacities and other stores: it"
         " reaches about 0.4 times the queue, and the goal is half of that. Half of the lane's speed"
@@ -178,16 +177,15 @@ WHY: dict[str, dict[str, str]] = {
         "redis: W1,": "Redis, W1: a message is two scripts (its ack and the next send; the next"
         " claim), which leave together with `receive()`, for one sync to disk, and one after the"
         " other with `claim()` and `ack()`. The plain loop makes three short commands. Alone the"
-        " two cost the server some 240 µs without the sync, three times what a message costs it"
-        " among others; the client is most of its time on the event loop's way from call to socket"
-        " and back.",
-        "redis: W1b": "Redis, W1b, W3 and W5: a message costs the server 130 µs and more (storing,"
-        " claiming and settling it: some two dozen calls in Lua, mostly on hash fields and"
-        " sorted sets, each write also to the file) and the client nearly as much. They work side"
-        " by side, the server on one script of up to 32 turns, the client for those whom the one"
-        " before answered, so it is the server that sets the pace. A list of 100 at a time costs a"
-        " message a few µs on either side, and keeps no key, lease, order of retries, thread or"
-        " history.",
+        " two cost the server more than twice the instructions that a message costs it among"
+        " others; the client is most of its time on the event loop's way from call to socket and"
+        " back.",
+        "redis: W1b": "Redis, W1b, W3 and W5: a message costs the server some 80 µs (storing,"
+        " claiming and settling it: fifteen calls in Lua, mostly on hash fields and sorted sets,"
+        " each write also to the file) and the client a little more. They work side by side, the"
+        " server on one script of up to 32 turns, the client for those whom the one before"
+        " answered. A list of 100 at a time costs a message a few µs on either side, and keeps no"
+        " key, lease, order of retries, thread or history.",
         "redis: W3": "Redis, W3: as W1b.",
         "redis: W5": "Redis, W5: as W1b.",
         "redis: W2": "Redis, W2: a request is two writes, each with a sync to disk, that wait for"
@@ -203,9 +201,10 @@ WHY: dict[str, dict[str, str]] = {
         " three times, and stays for the history, where the peers delete theirs.",
         "postgres: W1b": "PostgreSQL, W1b, W3 and W5: the server takes as much of a message"
         " (inserting a row with seven indexes, writing it again when it is claimed and when it is"
-        " settled) as the client. They work side by side, on calls of up to 64 turns, as long as"
-        " there are enough callers at once to fill two of them. PgQueuer's server takes less, as it"
-        " deletes what is done, and many at a time.",
+        " settled) as the client. They work side by side, but not all the time: a hundred callers"
+        " make three calls of up to 64 turns, and in the first of them the process has little to"
+        " do, in the last the server. PgQueuer's server takes less, as it deletes what is done, and"
+        " many at a time.",
         "postgres: W2": "PostgreSQL, W2: a request is three calls that wait for each other: the"
         " request and the worker's claim; the answer, its ack and the next claim; the look for the"
         " answer. The first two commit: as W1.",
@@ -217,16 +216,16 @@ WHY: dict[str, dict[str, str]] = {
         " answered, so a step is two ways through the client; a message is one step with"
         " `receive()`, two with `claim()` and `ack()`, with a record that is checked and a ledger"
         " that decides. The peers' server does what the ledger does here.",
-        "nats: W1b": "NATS, W1b, W3 and W5: no single place is to blame (none takes 7 %): the"
-        " server has next to nothing to do, and the client is at work all the time. Under *Where"
-        " the time goes*, a third of it is the mailboxes, a quarter the event loop, the rest what"
-        " encodes, publishes, reads and decodes the steps, and the ledger.",
+        "nats: W1b": "NATS, W1b: as W3.",
         "nats: W2": "NATS, W2: a request is two steps through the log that wait for each other: the"
         " request and the worker's claim; the answer.",
-        "nats: W3": "NATS, W3: as W1b.",
+        "nats: W3": "NATS, W3: no single place is to blame (none takes 7 %): the server has next to"
+        " nothing to do, and the client is at work all the time. Under *Where the time goes*, not"
+        " quite half of it is the mailboxes, a fifth each the ledger and what encodes, publishes"
+        " and reads the steps, and a sixth the event loop.",
         "nats: W4": "NATS, W4: one step takes the last acks, stores the copies and claims them; but"
         " each of the hundred readers claims for itself.",
-        "nats: W5": "NATS, W5: as W1b.",
+        "nats: W5": "NATS, W5: as W3.",
     },
     "curves": {
         "processes: sqlite": "SQLite, processes: a file has one writer at a time. With more"
