@@ -192,15 +192,15 @@ local function ended_as(r, state, reason, answer, fields)
 end
 
 local function finish(r, state, reason, err) -- every way an open message ends; err: a new one
-  withdraw(r)
-  call('ZREM', P .. 'open:' .. r.mailbox, r.id)
-  if r.ends and r.state ~= 'leased' then call('ZREM', P .. 'expire', r.id) end
   local fields = { -- with room for when it goes
     'state', state, 'settled', TEXT[now], 'fence', TEXT[r.fence + 1], nil, nil, nil, nil,
   }
   if err then set(fields, 'error', err) end
   if reason then set(fields, 'reason', reason) end
-  ended_as(r, state, reason, false, fields)
+  ended_as(r, state, reason, false, fields) -- first: half of this script has ended it
+  withdraw(r)
+  call('ZREM', P .. 'open:' .. r.mailbox, r.id)
+  if r.ends and r.state ~= 'leased' then call('ZREM', P .. 'expire', r.id) end
   if r.thread then
     call('ZREM', thread(r), r.id)
     local id = first_of_thread(r)
