@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ...errors import ConfigurationError, MessagingError, StoreError
 from ...lifecycle import RetryPolicy
 from ...log import log
+from ..ending import ended
 from .lane import Lane
 from .place import Place, UnreachableError
 from .replica import Replica, Step
@@ -80,9 +81,7 @@ class Link:
         if not self._tasks:
             return
         await self.lane.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         self._broken = StoreError(f"{self._place.shown}: closed")
         self._up.set()
         if self._session is not None:

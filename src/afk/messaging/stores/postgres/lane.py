@@ -21,6 +21,7 @@ from ...errors import ConfigurationError, StoreError, UsageError
 from ...lifecycle import RetryPolicy
 from ...log import log
 from ...store import Claim, Turn
+from ..ending import ended
 from . import faults
 from .batches import Batch, News
 from .gathering import gather
@@ -109,8 +110,7 @@ class Lane:
                     self._idle.clear()
                     await self._idle.wait()
         self._closed = True
-        self._running.cancel()
-        await asyncio.wait([self._running])
+        await ended(self._running)
         if self._pending:
             self._session.drop()  # its state is not certain
         await self._session.leave()

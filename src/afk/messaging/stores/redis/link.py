@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from ...errors import InvalidMessageError, MessagingError, StoreError, UsageError
 from ...lifecycle import RetryPolicy
 from ...log import log
+from ..ending import ended
 from .calls import Args, Call, Lazy, Undo, Waiter
 from .faults import PASSING, code_of, moved_to, refusal
 from .place import Place, drop, leave
@@ -102,8 +103,7 @@ class Link:
                     self._progress.clear()
                     await self._progress.wait()
         self._closed = True
-        self._running.cancel()
-        await asyncio.wait([self._running])
+        await ended(self._running)
         await leave(self._connection)
         if self._watch is not None:
             self._watch.cancel()
