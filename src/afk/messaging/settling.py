@@ -27,7 +27,8 @@ Group = dict[Delivery[Any], Turn]
 class Settling:
     """Settles the deliveries of one mailbox.
 
-    waiting: how many are to be settled, and are not yet; left: called when they have become fewer.
+    waiting: how many are to be settled, and are not yet; left: called when some are on their way to
+    the store, so that what is claimed next comes behind them, and when they have become fewer.
     tasks: those that settle some.
     """
 
@@ -38,6 +39,11 @@ class Settling:
         self._joining: Group = {}
         self.waiting = 0
         self.tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def joining(self) -> int:
+        """How many wait for others, and are not on their way yet."""
+        return len(self._joining)
 
     async def settle(self, delivery: Delivery[Any], turn: Turn, *, others: bool) -> None:
         """Settle it, whatever fails meanwhile; cancelled, it is given back. If others may end in
@@ -83,6 +89,7 @@ class Settling:
         self._left()
 
     async def _settle(self, group: Group, failures: int = 0) -> None:
+        self._left()
         while group:
             failures = await self._try(group, failures)
 

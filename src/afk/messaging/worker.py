@@ -81,11 +81,11 @@ class Worker(Generic[M]):
                 self._timeouts.close()
 
     def _room(self) -> int:
-        """How many handlers can start now. A handler that has ended makes room before its message
-        is settled, so that what is claimed next leaves together with that; not without end, if the
-        store does not answer."""
-        most = self._work.concurrency
-        return min(most - self._handling, 2 * most - self._handling - self._settling.waiting)
+        """How many handlers can start now. A handler that has ended makes room once what settles
+        its message is on its way, so that what is claimed next leaves together with that; not
+        without end, if the store does not answer."""
+        most, settling = self._work.concurrency, self._settling
+        return min(most - settling.joining, 2 * most - settling.waiting) - self._handling
 
     async def _claim(self, limit: int) -> tuple[Leased, ...]:
         work = self._work
@@ -134,7 +134,6 @@ class Worker(Generic[M]):
                 turn = await self._outcome(delivery, task)
             finally:
                 self._handling -= 1
-                self._free.set()
             if turn is not None:
                 await self._settling.settle(delivery, turn, others=self._handling > 0)
         except asyncio.CancelledError:
@@ -142,6 +141,8 @@ class Worker(Generic[M]):
             raise
         finally:
             self._running.discard(task)
+            if not self._settling.joining:
+                self._free.set()
 
     async def _outcome(self, delivery: Delivery[M], task: asyncio.Task[Any]) -> Turn | None:
         """Run the handler; what settles what it did, if anything does."""
