@@ -121,8 +121,8 @@ class Worker(Generic[M]):
                 await asyncio.wait(tasks)
 
     def _tasks(self) -> set[asyncio.Task[None]]:
-        """What handles and settles."""
-        return self._running | self._settling.tasks
+        """What handles and settles. One that was cancelled before its first step is over unseen."""
+        return {task for task in self._running | self._settling.tasks if not task.done()}
 
     async def _handle(self, delivery: Delivery[M]) -> None:
         """One message from claim to settled; nothing a handler does ends the worker."""
