@@ -71,6 +71,15 @@ class Silent(InMemoryA2ADeliveryStore):
         return verdicts
 
 
+class Picky(InMemoryA2ADeliveryStore):
+    """A memory store that takes no call with a dead letter in it."""
+
+    async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+        if any(isinstance(turn.outcome, Dead) for turn in turns):
+            raise StoreError("not this one")
+        return await super().put(turns)
+
+
 async def nothing(delivery: Delivery[AgentMessage]) -> None:
     """A handler that is done at once."""
 
@@ -519,12 +528,6 @@ async def test_a_store_that_fails_is_tried_again(caplog: pytest.LogCaptureFixtur
 
 
 async def test_one_that_no_store_takes_holds_up_no_other() -> None:
-    class Picky(InMemoryA2ADeliveryStore):
-        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
-            if any(isinstance(turn.outcome, Dead) for turn in turns):
-                raise StoreError("not this one")
-            return await super().put(turns)
-
     async def handler(delivery: Delivery[AgentMessage]) -> None:
         if delivery.message.content == 1:
             raise Reject
@@ -539,12 +542,6 @@ async def test_one_that_no_store_takes_holds_up_no_other() -> None:
 
 async def test_what_no_store_takes_leaves_room_for_others() -> None:
     """Each eighth is refused for ever, and takes up its own room only."""
-
-    class Picky(InMemoryA2ADeliveryStore):
-        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
-            if any(isinstance(turn.outcome, Dead) for turn in turns):
-                raise StoreError("not this one")
-            return await super().put(turns)
 
     async def handler(delivery: Delivery[AgentMessage]) -> None:
         if delivery.message.content % 8 == 0:
