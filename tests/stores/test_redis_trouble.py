@@ -911,6 +911,11 @@ async def test_half_a_claim_leaves_or_brings_back_what_it_took(redis_server: Ser
         assert (again.attempt, await bob.claim(0)) == (2, None)
         await again.ack()
         assert await sent.status() == "done"
+        twice = await bob.send("bob", 2)
+        ask("RPUSH", keys + "mail:bob:normal", twice.id)
+        policy = RetryPolicy()
+        batch = await bus._core.claim("bob", limit=5, lease=10, policy=policy)
+        assert [leased.id for leased in batch] == [twice.id]
 
 
 async def test_half_a_delayed_send_is_counted_no_more_once_unregistered(

@@ -28,9 +28,13 @@ local function delay(attempt, index) -- `RetryPolicy.delay`, its chance spread o
 end
 
 local till = now + tonumber(ARGV[6])
-local taken, rows = {}, {}
+local taken, rows, mine = {}, {}, {}
 
+-- What is not pending by its row is passed over: half of a script's writes can be there after two
+-- crashes.
 local function grant(id, body, attempt, fence, redrives, leased, ends)
+  if mine[id] then return end -- it stands in a line twice: likewise
+  mine[id] = true
   local last = attempt >= tonumber(ARGV[7])
   rows[#rows + 1] = {
     id = id, attempt = attempt, fence = fence, last = last and '1' or '0', ends = ends,
@@ -39,8 +43,6 @@ local function grant(id, body, attempt, fence, redrives, leased, ends)
   taken[#taken + 1] = { id, fence, attempt, redrives, body or '' }
 end
 
--- What is not pending by its row is passed over: half of a script's writes can be there after two
--- crashes.
 local function grant_again(id)
   local v = call('HMGET', P .. 'msg:' .. id, 'body', 'state', 'attempt', 'fence', 'redrives', 'leased', 'ends')
   if v[2] == 'pending' then
