@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from afk.messaging import MessagingError
 from afk.messaging.errors import RequestFailedError, RequestTimeoutError, StoreError
-from afk.messaging.listening import GRACE
 from afk.messaging.messages import PRIORITIES
+from afk.messaging.overdue import SPARE
 from afk.messaging.testing.history import digest
 
 from .host import Host
@@ -107,8 +107,8 @@ class Acts:
             )
             if answer.content != {"to": content} and not host.gone:
                 story.wrong.append(f"answer: {content} was answered by {answer.content}")
-        over = story.loop.time() - began - timeout - GRACE - (story.loop.lost - lost)
-        if over > 0.01 and not host.gone:
+        over = story.loop.time() - began - timeout - SPARE - (story.loop.lost - lost)
+        if over > 0.02 and not host.gone:  # a few timers, each a little late
             story.wrong.append(f"deadline: a request of {timeout} s took {over} s longer")
 
     async def broadcast(self, host: Host) -> None:

@@ -7,12 +7,10 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from .errors import StoreError
+from .overdue import by
 from .store import A2ADeliveryStore, Bell
 
 T = TypeVar("T")
-
-GRACE = 0.9
-"""Seconds that a call may outlive its deadline, for a store that is slow to answer."""
 
 
 class Listening:
@@ -57,12 +55,11 @@ def in_time(
     """The call, which asks the store; StoreError if that takes much longer than the deadline."""
     if deadline is None or not store.capabilities.shared:  # what is not shared does not keep us
         return call
-    return _by(deadline + GRACE, call)
+    return _by(deadline, call)
 
 
 async def _by(end: float, call: Coroutine[Any, Any, T]) -> T:
     try:
-        async with asyncio.timeout_at(end):
-            return await call
+        return await by(end, call)
     except TimeoutError:
         raise StoreError("the store did not answer in time; the outcome is unknown") from None

@@ -18,6 +18,7 @@ from typing import Any
 
 from ...errors import StoreError, UsageError
 from ...lifecycle import GIVE_BACK
+from ...overdue import Watch
 from ...store import Batch, Turn, Verdict
 from . import steps
 from .calls import Call, Flight
@@ -60,7 +61,7 @@ class Lane:
         self._session: Session | None = None
         self._trouble: Exception | None = None
         self._broken: Exception | None = None
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch = Watch(self._loop, self._give_up)
 
     # -- the connection ------------------------------------------------------------------
 
@@ -103,8 +104,7 @@ class Lane:
                 while self.busy:
                     self._idle.clear()
                     await self._idle.wait()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._watch.cancel()
         self.fail(StoreError(f"{self._shown}: closed; the outcome is unknown"))
 
     # -- asking --------------------------------------------------------------------------
@@ -141,8 +141,7 @@ class Lane:
         call = Call(ops, self._loop.create_future(), self._loop.time())
         self._waiting.append(call)
         self._wake.set()
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._patience, self._give_up)
+        self._watch.until(call.since + self._patience)
         return call
 
     def undo(self, answers: list[Any]) -> None:
@@ -278,10 +277,9 @@ class Lane:
     def _all(self) -> list[Call]:
         return [*(self._flight.calls if self._flight is not None else ()), *self._waiting]
 
-    def _give_up(self) -> None:
+    def _give_up(self, now: float) -> None:
         """Fail what has waited too long: unstored if it was not sent, else outcome unknown."""
-        self._watch = None
-        late = self._loop.time() - self._patience
+        late = now - self._patience
         while self._waiting and self._waiting[0].since <= late:
             self._waiting.popleft().fail(StoreError(self.silence("nothing was stored")))
         flight = self._flight
@@ -297,7 +295,7 @@ class Lane:
         left = [call.since for call in self._all()]
         if left:
             next_look = max(min(left), late + _TURNS) + self._patience
-            self._watch = self._loop.call_at(next_look, self._give_up)
+            self._watch.until(next_look)
 
     def silence(self, outcome: str, trouble: Exception | None = None) -> str:
         """What to say of a server that has not answered."""

@@ -20,6 +20,7 @@ from typing import Any
 from ...errors import ConfigurationError, StoreError, UsageError
 from ...lifecycle import RetryPolicy
 from ...log import log
+from ...overdue import Watch
 from ...store import Claim, Turn
 from ..ending import ended
 from . import faults
@@ -63,7 +64,7 @@ class Lane:
         self._round: deque[Batch] = deque()
         self._later: list[tuple[float, Batch]] = []
         self._pending: dict[Operation, None] = {}
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch = Watch(self._loop, self._give_up)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._session: Session
@@ -114,8 +115,7 @@ class Lane:
         if self._pending:
             self._session.drop()  # its state is not certain
         await self._session.leave()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._watch.cancel()
         for operation in list(self._pending):
             self._fail(operation, f"{self._shown}: closed before it answered")
 
@@ -171,8 +171,7 @@ class Lane:
     def _expect(self, operation: Operation) -> None:
         self._pending[operation] = None
         self._wake.set()
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._patience, self._give_up)
+        self._watch.until(operation.since + self._patience)
 
     def _forget(self, operation: Operation) -> None:
         self._pending.pop(operation, None)
@@ -183,13 +182,11 @@ class Lane:
         operation.fail(StoreError(text))
         self._forget(operation)
 
-    def _give_up(self) -> None:
+    def _give_up(self, now: float) -> None:
         """Fail what has waited too long; a connection that does not answer is let go."""
-        self._watch = None
-        now = self._loop.time()
         for operation in list(self._pending):
             if now - operation.since < self._patience:
-                self._watch = self._loop.call_at(operation.since + self._patience, self._give_up)
+                self._watch.until(operation.since + self._patience)
                 return
             if operation.sent:
                 what = f"did not answer within {self._patience} s; the outcome is unknown"

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from ...errors import InvalidMessageError, MessagingError, StoreError, UsageError
 from ...lifecycle import RetryPolicy
 from ...log import log
+from ...overdue import Watch
 from ..ending import ended
 from .calls import Args, Call, Lazy, Undo, Waiter
 from .faults import PASSING, code_of, moved_to, refusal
@@ -55,7 +56,7 @@ class Link:
         self._again: list[Call] = []
         self._undoing: set[Call] = set()
         self._pending: dict[Call, None] = {}
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch = Watch(self._loop, self._give_up)
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._connection: AbstractConnection
@@ -105,8 +106,7 @@ class Link:
         self._closed = True
         await ended(self._running)
         await leave(self._connection)
-        if self._watch is not None:
-            self._watch.cancel()
+        self._watch.cancel()
         for call in list(self._pending):
             self._fail(call, StoreError(f"{self._place.shown}: closed before it answered"))
 
@@ -144,8 +144,7 @@ class Link:
     def _expect(self, call: Call) -> None:
         self._pending[call] = None
         self._wake.set()
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._patience, self._give_up)
+        self._watch.until(call.since + self._patience)
 
     @property
     def last(self) -> Waiter | None:
@@ -179,13 +178,11 @@ class Link:
             self._outbox.appendleft(call)
             self._expect(call)
 
-    def _give_up(self) -> None:
+    def _give_up(self, now: float) -> None:
         """Fail what has waited too long; a connection that does not answer is let go."""
-        self._watch = None
-        now = self._loop.time()
         for call in list(self._pending):
             if now - call.since < self._patience:
-                self._watch = self._loop.call_at(call.since + self._patience, self._give_up)
+                self._watch.until(call.since + self._patience)
                 return
             if call.sent:
                 what = f"did not answer within {self._patience} s; the outcome is unknown"

@@ -1,0 +1,58 @@
+"""What takes too long, where the event loop itself may have been late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+SPARE: Final = 0.9
+"""Seconds after the end of a wait in which an answer still counts: a store may be slow, and who
+blocks the event loop keeps it from reading what has come. When it goes on, timers are due first."""
+TIMES: Final = 4
+"""So often the loop must come round in that time, however long it is blocked in between."""
+
+
+class Watch:
+    """A timer for what waits, whose end it outlives by `SPARE`.
+
+    look: called with a time of the loop: what should have ended by then is overdue.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, look: Callable[[float], None]) -> None:
+        self._loop = loop
+        self._look = look
+        self._timer: asyncio.TimerHandle | None = None
+
+    def until(self, end: float) -> None:
+        """Something should end by `end` (the loop's time). An earlier end that is set stays."""
+        if self._timer is None:
+            self._timer = self._loop.call_at(end, self._spare, None, TIMES)
+
+    def _spare(self, end: float | None, times: int) -> None:
+        end = self._loop.time() if end is None else end
+        if times:
+            self._timer = self._loop.call_later(SPARE / TIMES, self._spare, end, times - 1)
+        else:
+            self._timer = None
+            self._look(end)
+
+    def cancel(self) -> None:
+        """Look no more, until an end is set again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+async def by(end: float, call: Coroutine[Any, Any, T]) -> T:
+    """The call's result; TimeoutError if there is none by `end` (the loop's time), or the spare
+    time after it."""
+    async with asyncio.timeout(None) as limit:
+        watch = Watch(asyncio.get_running_loop(), limit.reschedule)
+        watch.until(end)
+        try:
+            return await call
+        finally:
+            watch.cancel()
