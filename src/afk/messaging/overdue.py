@@ -16,7 +16,7 @@ TIMES: Final = 4
 
 
 class Watch:
-    """A timer for what waits, whose end it outlives by `SPARE`.
+    """A timer for what waits, whose end it outlives by `SPARE`, and by as much as the loop is late.
 
     look: called with a time of the loop: what should have ended by then is overdue.
     """
@@ -25,19 +25,26 @@ class Watch:
         self._loop = loop
         self._look = look
         self._timer: asyncio.TimerHandle | None = None
+        self._end = 0.0
 
     def until(self, end: float) -> None:
         """Something should end by `end` (the loop's time). An earlier end that is set stays."""
         if self._timer is None:
-            self._timer = self._loop.call_at(end, self._spare, None, TIMES)
+            self._wait(end, TIMES)
 
-    def _spare(self, end: float | None, times: int) -> None:
-        end = self._loop.time() if end is None else end
+    def _wait(self, when: float, times: int) -> None:
+        soonest = max(when, self._loop.time())
+        self._timer = self._loop.call_at(when, self._due, when, soonest, times)
+
+    def _due(self, when: float, soonest: float, times: int) -> None:
+        when += self._loop.time() - soonest  # so late is the loop
+        if times == TIMES:
+            self._end = when
         if times:
-            self._timer = self._loop.call_later(SPARE / TIMES, self._spare, end, times - 1)
+            self._wait(when + SPARE / TIMES, times - 1)
         else:
             self._timer = None
-            self._look(end)
+            self._look(self._end)
 
     def cancel(self) -> None:
         """Look no more, until an end is set again."""
