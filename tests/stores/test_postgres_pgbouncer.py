@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -68,10 +70,10 @@ async def test_a_blocked_loop_keeps_its_lease(pgbouncer: PgBouncer) -> None:
 
         async def handler(delivery: Delivery[AgentMessage]) -> None:
             attempts.append(delivery.attempt)
-            time.sleep(2.0)  # noqa: ASYNC251 - that is the point
+            time.sleep(3.6)  # noqa: ASYNC251 - that is the point
             assert await rival.claim(timeout=0) is None
 
-        async with serving(bob, handler, lease=0.8):
+        async with serving(bob, handler, lease=1.5):
             await until(lambda: bool(attempts), "it began")
 
             async def settled() -> bool:
@@ -111,3 +113,37 @@ async def test_a_restarted_pooler_loses_nothing(own_pool: PgBouncer) -> None:
                     await asyncio.to_thread(own_pool.restart, kill=True)
                 await send(number)
             await until(lambda: len(set(handled)) == 200, "all was handled", 30)
+
+
+async def test_a_loop_blocked_in_a_transaction_holds_up_no_other_process(
+    pgbouncer: PgBouncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a pooler a call takes several steps: the server ends what is left in the middle."""
+    url = url_of(pgbouncer)
+    fetch = asyncpg.Connection.fetch
+    loop = asyncio.get_running_loop()
+    elsewhere: list[threading.Thread] = []
+    waited: list[float] = []
+
+    async def send_elsewhere() -> None:
+        async with connect(url) as other:
+            began = time.monotonic()
+            await other.mailbox("cy").send("bob", "theirs", thread_id="t")
+            waited.append(time.monotonic() - began)
+
+    async def fetch_and_block(connection: Any, query: str, *args: Any) -> Any:
+        rows = await fetch(connection, query, *args)
+        if asyncio.get_running_loop() is loop and "mine" in str(args) and not elsewhere:
+            elsewhere.append(threading.Thread(target=asyncio.run, args=(send_elsewhere(),)))
+            elsewhere[0].start()
+            time.sleep(5)  # noqa: ASYNC251 - that is the point
+        return rows
+
+    async with connect(url) as bus:
+        bob = await bus.register("bob", ordered=True)
+        await bus.register("cy")
+        monkeypatch.setattr(asyncpg.Connection, "fetch", fetch_and_block)
+        await bob.send("bob", "mine", thread_id="t")
+        await asyncio.to_thread(elsewhere[0].join)
+        assert waited[0] < 3
+        assert await contents(bob) == ["theirs", "mine"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import count
 from typing import Any, Final
 
@@ -16,7 +17,14 @@ ISOLATION: Final = "TRANSACTION ISOLATION LEVEL READ COMMITTED"
 """What is read behind a lock is what its last holder left, whatever this user has by default."""
 WAIT: Final = "lock_timeout = '100ms'"
 """So long one call is in the way of all others: what waits for more than a commit is put off."""
+IDLE_SECONDS: Final = 1.0
+"""So long a call that takes several steps may hang between two of them, because the event loop is
+blocked: then the server ends it, with all that it locks."""
 _UNDO: Final = "RESET lock_timeout; RESET default_transaction_isolation"
+_BEGIN: Final = (
+    f"BEGIN {ISOLATION}; SET LOCAL {WAIT};"
+    f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS} s'"
+)
 LEAVE_SECONDS = 1.0
 _numbers = count()
 """Of statements: a pool's connection may still know those of an earlier session."""
@@ -84,12 +92,16 @@ class Session:
             raise asyncpg.InterfaceError("connection is closed") from error
 
     async def _ask_once(self, sql: str, args: tuple[Any, ...]) -> list[Any]:
-        await self.connection.execute(f"BEGIN {ISOLATION}; SET LOCAL {WAIT}")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self.connection.execute(_BEGIN)
         try:
             rows: list[Any] = await self.connection.fetch(sql, *args)
         except asyncpg.PostgresError:
             await self.connection.execute("ROLLBACK")
             raise
+        if loop.time() - began >= IDLE_SECONDS:
+            await asyncio.sleep(0.01)  # to read whether it was ended: then nothing was stored
         await self.connection.execute("COMMIT")
         return rows
 
