@@ -29,6 +29,8 @@ from .steps import Op, Put
 from .stream import RefusedError
 
 GROUP, GROUP_BYTES = 512, 4 * 2**20
+FEW = 16
+"""So few calls wait a tick or two for others: a message of their own costs more."""
 CLOSING_SECONDS = 2.0
 _TURNS = 0.05
 """Seconds between two looks for calls that have waited too long, at least."""
@@ -166,8 +168,8 @@ class Lane:
         while True:
             await self._wake.wait()
             for _ in range(2):
-                # A lone one waits: who was woken by it, or with it, comes in a tick or two.
-                if len(self._waiting) == 1:
+                # Few wait: who was woken by them, or with them, comes in a tick or two.
+                if 0 < len(self._waiting) <= FEW:
                     await asyncio.sleep(0)
             self._wake.clear()
             while self._flight is None and self._waiting and not self._waiting[0].ops:
