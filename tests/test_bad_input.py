@@ -378,6 +378,22 @@ async def _(place: Place) -> None:
     await (await place.delivery()).nack(delay=-1)
 
 
+@bad("claim with a lease of no time", ConfigurationError, "lease: 0 is below 0.001")
+async def _(place: Place) -> None:
+    ada, _ = await place.team()
+    await ada.claim(timeout=0, lease=0)
+
+
+@bad("extend a lease by what is no time", ConfigurationError, "seconds: nan is not finite")
+async def _(place: Place) -> None:
+    await (await place.delivery()).extend(math.nan)
+
+
+@bad("hold a lease for no number", ConfigurationError, "seconds: a number is needed, not '60'")
+async def _(place: Place) -> None:
+    await (await place.delivery()).hold("60")  # type: ignore[arg-type]
+
+
 @bad("retry after what is no time", InvalidMessageError, "delay: seconds are needed, not 'soon'")
 async def _(place: Place) -> None:
     raise Retry("soon")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import time
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -154,6 +155,52 @@ async def test_who_end_together_are_settled_together() -> None:
             assert await settled(sent) == ["dead" if n == 7 else "done" for n in range(100)]
         assert store.calls == 4
         assert await contents(ada) == [n for n in range(100) if n != 7]
+
+
+async def test_who_end_at_once_make_room_for_as_many() -> None:
+    """No claim is for the few that had room beside those who are about to end."""
+
+    class Counting(InMemoryA2ADeliveryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.taken: list[int] = []
+
+        async def claim(self, claim: Claim) -> Batch:
+            batch = await super().claim(claim)
+            self.taken += [len(batch.leased)] if batch.leased else []
+            return batch
+
+    store = Counting()
+    async with MessageBus(store) as bus:
+        bob = await bus.register("bob")
+        sent = [await bob.send("bob", n) for n in range(96)]
+        async with serving(bob, nothing, concurrency=100):
+            await asyncio.sleep(0)
+            sent += [await bob.send("bob", n) for n in range(200)]
+            assert await settled(sent) == ["done"] * 296
+    assert len(store.taken) <= 5
+
+
+async def test_a_call_for_many_is_in_the_context_of_none_of_them() -> None:
+    """What a handler sets is its own affair: a store's logs, say, name no message for another."""
+    handled = ContextVar("handled", default="none")
+    seen: list[str] = []
+
+    class Noting(InMemoryA2ADeliveryStore):
+        async def put(self, turns: tuple[Turn, ...]) -> tuple[Verdict, ...]:
+            if len(turns) > 1:
+                seen.append(handled.get())
+            return await super().put(turns)
+
+    async def handler(delivery: Delivery[AgentMessage]) -> None:
+        handled.set(delivery.message.id)
+
+    async with MessageBus(Noting()) as bus:
+        bob = await bus.register("bob")
+        sent = [await bob.send("bob", n) for n in range(5)]
+        async with serving(bob, handler, concurrency=5):
+            assert await settled(sent) == ["done"] * 5
+    assert seen == ["none"]
 
 
 async def test_a_slow_handler_does_not_hold_up_the_others() -> None:

@@ -32,6 +32,7 @@ from .messages import MessageType
 from .receipts import request
 from .records import Record
 from .sending import Options, SendOptions, Sent, compose, following, seconds, to_send
+from .settings import check_number
 from .store import Leased, Send, TransactionalStore, Turn
 from .views import M, View
 from .watching import Ended, handling
@@ -138,11 +139,13 @@ class Delivery(Generic[M]):
 
     async def extend(self, seconds: float) -> None:
         """The lease now ends `seconds` from now."""
+        check_number("seconds", seconds, 0)
         self._refuse_if_settled()
         await self._core.put(Turn(token=self.token, outcome=Extend(seconds)))
 
     async def hold(self, seconds: float) -> None:
         """Have the store renew the lease for up to `seconds`, as long as this process lives."""
+        check_number("seconds", seconds, 0)
         self._refuse_if_settled()
         await self._core.put(Turn(token=self.token, outcome=Extend(self._lease, hold=seconds)))
 

@@ -19,6 +19,7 @@ from .posting import ask, post, post_copies
 from .receipts import Receipt
 from .records import Record, decode
 from .sending import Options, SendOptions, compose
+from .settings import LEAST_LEASE, check_number
 from .store import Leased, Query, Row, Turn
 from .views import ENVELOPES, LETTERS, M, View
 from .watching import watched
@@ -89,7 +90,10 @@ class Mailbox(Generic[M]):
 
         The lease is not renewed by itself: `extend` it, or use `async with`.
         """
-        lease = self._core.settings.lease if lease is None else lease
+        if lease is None:
+            lease = self._core.settings.lease
+        else:
+            check_number("lease", lease, LEAST_LEASE)
         found = await self._next(timeout, lease)
         if found is None:
             return None

@@ -24,17 +24,24 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ConfigurationError(f"{name}: a number is needed, not {value!r}")
-            if not (math.isfinite(value) and value >= least):
-                raise ConfigurationError(f"{name}: {value!r} is below {least}")
+            check_number(name, getattr(self, name), least)
         if not isinstance(self.retry, RetryPolicy):
             raise ConfigurationError(f"retry: a RetryPolicy is needed, not {self.retry!r}")
 
 
+def check_number(name: str, value: object, least: float) -> None:
+    """ConfigurationError if it is no number, or below the least."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(f"{name}: a number is needed, not {value!r}")
+    if not math.isfinite(value):
+        raise ConfigurationError(f"{name}: {value!r} is not finite")
+    if value < least:
+        raise ConfigurationError(f"{name}: {value!r} is below {least}")
+
+
+LEAST_LEASE = 0.001
 _LEAST = {
-    "lease": 0.001,
+    "lease": LEAST_LEASE,
     "retention": 0,
     "history": 0,
     "history_max": 0,

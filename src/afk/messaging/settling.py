@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ class Settling:
         self._core = core
         self._mailbox = mailbox
         self._left = left
+        self._context = copy_context()
         self._joining: Group = {}
         self.waiting = 0
         self.tasks: set[asyncio.Task[None]] = set()
@@ -65,7 +67,9 @@ class Settling:
             self._joining = {}
 
     def _start(self, group: Group, failures: int = 0) -> None:
-        task = asyncio.get_running_loop().create_task(self._joined(group, failures))
+        settling = self._joined(group, failures)
+        # Not in the context of the handler that happens to be the first of them.
+        task = asyncio.get_running_loop().create_task(settling, context=self._context.copy())
         self.tasks.add(task)
         task.add_done_callback(partial(self._ended, group))
 
