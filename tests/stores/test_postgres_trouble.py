@@ -175,11 +175,11 @@ async def test_a_server_that_stays_away_is_said(server: Postgres) -> None:
         ada = await bus.register("ada")
         await asyncio.to_thread(server.kill)
         begin = time.monotonic()
-        for call in (ada.send("ada", 1), ada.peek(), ada.claim(0)):
+        for call in (ada.send("ada", 1), ada.peek(), ada.claim(5)):
             error = await failure_of(call)
             assert error is not None
             assert str(server.port) in str(error)
-        assert time.monotonic() - begin < 4
+        assert time.monotonic() - begin < 3 * 1.5 + 2
         await asyncio.to_thread(server.start)
         await send_until_sent(ada, "ada", 2, "k")
         assert await contents(ada) in ([2], [1, 2])
