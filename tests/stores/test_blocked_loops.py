@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from afk.messaging import AgentMailbox, connect
+from afk.messaging import AgentMailbox, RequestTimeoutError, connect
 from afk.messaging.testing.servers import NATS, PgBouncer, Postgres, Server
 from afk.messaging.testing.steps import claimed
 
@@ -24,7 +24,8 @@ async def mailboxes(
     nats_server: NATS,
     tmp_path: Path,
 ) -> AsyncIterator[list[AgentMailbox]]:
-    """One on each store that another process can hold up, which it may do for a second."""
+    """One on each store that another process can hold up, which it may do for a second and a half;
+    there is a mailbox `nobody` beside it."""
     servers = (redis_server, postgres18, pgbouncer, nats_server)
     places = [f"sqlite:///{tmp_path}/mail.db", *(server.url for server in servers)]
     async with AsyncExitStack() as stack:
@@ -34,6 +35,8 @@ async def mailboxes(
             )
             for place in places
         ]
+        for bus in buses:
+            await bus.register("nobody")
         yield [await bus.register("bob") for bus in buses]
 
 
@@ -56,8 +59,27 @@ async def test_what_is_asked_right_before_is_answered(
             await block(ticks)
         async with asyncio.TaskGroup() as tasks:
             claims = [tasks.create_task(bob.claim(timeout=0)) for bob in mailboxes]
+            looks = [tasks.create_task(bob.peek()) for bob in mailboxes]
             await block(ticks)
+        assert all(len(look.result()) <= 1 for look in looks)
         for bob, claim in zip(mailboxes, claims, strict=True):
             delivery = claim.result() or await claimed(bob)
             assert delivery.message.content == number
             await delivery.ack()
+
+
+async def test_who_waits_meanwhile_has_waited(mailboxes: list[AgentMailbox]) -> None:
+    """A wait whose end passes while the loop is blocked ends as if it were not."""
+
+    async def ask(bob: AgentMailbox) -> None:
+        with pytest.raises(RequestTimeoutError):
+            await bob.request("nobody", "is anyone there?", timeout=0.5)
+
+    async with asyncio.TaskGroup() as tasks:
+        for bob in mailboxes:
+            tasks.create_task(ask(bob))
+        claims = [tasks.create_task(bob.claim(timeout=0.5)) for bob in mailboxes]
+        mails = [tasks.create_task(bob.receive(timeout=0.5)) for bob in mailboxes]
+        await asyncio.sleep(0.3)
+        await block(0)
+    assert [task.result() for task in claims + mails] == [None] * 10

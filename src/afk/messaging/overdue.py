@@ -12,7 +12,7 @@ SPARE: Final = 0.9
 """Seconds after the end of a wait in which an answer still counts: a store may be slow, and who
 blocks the event loop keeps it from reading what has come. When it goes on, timers are due first."""
 TIMES: Final = 4
-"""So often the loop must come round in that time, however long it is blocked in between."""
+"""So often the loop comes round at least in that time, however long it is blocked in between."""
 
 
 class Watch:
@@ -30,7 +30,9 @@ class Watch:
     def until(self, end: float) -> None:
         """Something should end by `end` (the loop's time). An earlier end that is set stays."""
         if self._timer is None:
-            self._wait(end, TIMES)
+            now = self._loop.time()
+            # Later than any spare time: that was the loop, and not who is waited for.
+            self._wait(now if now > end + SPARE else end, TIMES)
 
     def _wait(self, when: float, times: int) -> None:
         soonest = max(when, self._loop.time())

@@ -67,9 +67,9 @@ class Settling:
             self._joining = {}
 
     def _start(self, group: Group, failures: int = 0) -> None:
-        settling = self._joined(group, failures)
+        loop = asyncio.get_running_loop()
         # Not in the context of the handler that happens to be the first of them.
-        task = asyncio.get_running_loop().create_task(settling, context=self._context.copy())
+        task = self._context.run(loop.create_task, self._joined(group, failures))
         self.tasks.add(task)
         task.add_done_callback(partial(self._ended, group))
 

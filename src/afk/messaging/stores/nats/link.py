@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ...errors import ConfigurationError, MessagingError, StoreError
 from ...lifecycle import RetryPolicy
 from ...log import log
+from ...overdue import by
 from ..ending import ended
 from .lane import Lane
 from .place import Place, UnreachableError
@@ -183,17 +184,20 @@ class Link:
         return max(self.replica.now, self._rounds.time())
 
     async def _look_around(self, since: float) -> float:
-        end = since + self._patience
         trouble: MessagingError | None = None
+
+        async def look() -> float:
+            nonlocal trouble
+            while True:
+                session = await self._connected()
+                try:
+                    return (await session.fresh()).timestamp()
+                except MessagingError as error:
+                    trouble = error
+                await asyncio.sleep(BACKOFF.base)
+
         try:
-            async with asyncio.timeout_at(end):
-                while True:
-                    session = await self._connected()
-                    try:
-                        return (await session.fresh()).timestamp()
-                    except MessagingError as error:
-                        trouble = error
-                    await asyncio.sleep(BACKOFF.base)
+            return await by(since + self._patience, look())
         except TimeoutError:
             raise StoreError(self.lane.silence("nothing was stored", trouble)) from None
 

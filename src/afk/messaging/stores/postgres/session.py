@@ -17,7 +17,7 @@ ISOLATION: Final = "TRANSACTION ISOLATION LEVEL READ COMMITTED"
 """What is read behind a lock is what its last holder left, whatever this user has by default."""
 WAIT: Final = "lock_timeout = '100ms'"
 """So long one call is in the way of all others: what waits for more than a commit is put off."""
-IDLE_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 3.0
 """So long a call that takes several steps may hang between two of them, because the event loop is
 blocked: then the server ends it, with all that it locks."""
 _UNDO: Final = "RESET lock_timeout; RESET default_transaction_isolation"
