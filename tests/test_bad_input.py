@@ -445,11 +445,7 @@ async def _(place: Place) -> None:
     await serve(place, concurrency=0)
 
 
-@bad(
-    "serve with a lease of no time",
-    ConfigurationError,
-    "timeout and lease must be above 0 s, grace not below",
-)
+@bad("serve with a lease of no time", ConfigurationError, "lease: 0 is below 0.001")
 async def _(place: Place) -> None:
     await serve(place, lease=0)
 

@@ -38,9 +38,7 @@ async def looked(end: float, blocks: dict[float, float]) -> tuple[float, float]:
         pytest.param(-5, {}, (SPARE, 0), id="over long before it began"),
         pytest.param(5, {2: 1}, (5 + SPARE, 5), id="blocked before the end"),
         pytest.param(5, {4: 10}, (14 + SPARE, 14), id="blocked over the end"),
-        pytest.param(
-            5, {5 + SPARE / 2: 10}, (5 + SPARE + 9.775, 5), id="blocked in the spare time"
-        ),
+        pytest.param(5, {5.3: 10}, (5 + SPARE + 9.85, 5), id="blocked in the spare time"),
     ],
 )
 def test_the_spare_time_is_that_of_a_loop_that_runs(

@@ -10,9 +10,10 @@ from msgspec import Struct
 
 from .core import Core
 from .delivery import Delivery, Reject, Retry, current, describe, failed
-from .errors import ConfigurationError, StoreError
+from .errors import StoreError
 from .lifecycle import Dead, Outcome, RetryPolicy
 from .log import log
+from .settings import LEAST_LEASE, check_number
 from .settling import Settling, back_off
 from .store import Leased, Turn
 from .timeouts import Timeouts
@@ -36,10 +37,10 @@ class Work(Struct, frozen=True, kw_only=True):
     retry: RetryPolicy
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ConfigurationError(f"concurrency: {self.concurrency} is below 1")
-        if self.timeout <= 0 or self.lease <= 0 or self.grace < 0:
-            raise ConfigurationError("timeout and lease must be above 0 s, grace not below")
+        check_number("concurrency", self.concurrency, 1)
+        check_number("lease", self.lease, LEAST_LEASE)
+        check_number("timeout", self.timeout, LEAST_LEASE)
+        check_number("grace", self.grace, 0)
 
 
 class Worker(Generic[M]):
