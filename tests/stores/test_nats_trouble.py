@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
 from afk.messaging import (
     AgentMessage,
@@ -520,6 +521,27 @@ async def test_a_forked_child_cannot_use_the_bus(server: NATS) -> None:
         _, status = await asyncio.to_thread(os.waitpid, child, 0)
         assert status == 0
         assert await contents(mailbox) == [1]
+
+
+async def test_what_nobody_answers_for_is_sent_again(
+    server: NATS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader takes what was sent with it when it dies; the log is heard from others meanwhile."""
+    publish = Client.publish
+    taken: list[str] = []
+
+    async def lost_once(client: Client, subject: str, *args: Any, **kwargs: Any) -> None:
+        if subject.startswith("afk.log.") and not taken:
+            taken.append(subject)
+            return
+        await publish(client, subject, *args, **kwargs)
+
+    async with bus_at(server.url) as bus:
+        mailbox = await bus.register("a")
+        monkeypatch.setattr(Client, "publish", lost_once)
+        await mailbox.send("a", "hello")
+        assert taken
+        assert await contents(mailbox) == ["hello"]
 
 
 async def test_a_blocked_loop_keeps_its_message(server: NATS) -> None:

@@ -26,6 +26,9 @@ from .stream import Info, Names, RefusedError
 
 HEARTBEAT, SILENCE = 1.0, 3.5
 """Seconds between signs of life of an idle log; without one for so long, it is not heard."""
+UNANSWERED = 5.0
+"""Seconds in which the server answers for something that was sent. What a stream's leader had when
+it died is answered by nobody, while the log may be heard from another node all the time."""
 SECOND_LOOK = 0.5
 YIELD_EVERY = 64
 
@@ -60,6 +63,8 @@ class Session:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._watch: asyncio.TimerHandle | None = None
         self._suspected = False
+        self._unanswered: set[str] = set()
+        self._answered_at = 0.0
         self._ending: Exception | None = None
         self._read = 0
         self._name = ""
@@ -254,6 +259,9 @@ class Session:
 
     async def send(self, number: str, data: bytes) -> None:
         """Send a message to the log; whether it was stored is told later."""
+        if not self._unanswered:
+            self._answered_at = self._loop.time()
+        self._unanswered.add(number)
         try:
             await self.client.publish(self._names.steps, data, reply=f"{self._answers}.{number}")
         except (NATSError, OSError) as error:
@@ -261,6 +269,8 @@ class Session:
 
     async def _answered(self, message: Msg) -> None:
         number = message.subject.rpartition(".")[2]
+        self._unanswered.discard(number)
+        self._answered_at = self._loop.time()
         if not message.data:  # nobody is there to store it, for the moment
             self._end(StoreError("the stream has no leader"))
             return
@@ -281,11 +291,14 @@ class Session:
 
     def _check(self) -> None:
         """Is it still heard? A process that was blocked gets a moment to read what came."""
-        silent = self._loop.time() - self._heard_at > SILENCE
-        if silent and self._suspected:
-            self._end(StoreError("the log was not heard any more"))
+        now = self._loop.time()
+        silent = now - self._heard_at > SILENCE
+        unanswered = bool(self._unanswered) and now - self._answered_at > UNANSWERED
+        if (silent or unanswered) and self._suspected:
+            what = "heard any more" if silent else "answered for what was sent"
+            self._end(StoreError(f"the log was not {what}"))
             return
-        self._suspected = silent
+        self._suspected = silent or unanswered
         self._watch = self._loop.call_later(HEARTBEAT, self._check)
 
     def _end(self, error: Exception | None) -> None:
