@@ -19,7 +19,7 @@ from .posting import ask, post, post_copies
 from .receipts import Receipt
 from .records import Record, decode
 from .sending import Options, SendOptions, compose
-from .settings import LEAST_LEASE, check_number
+from .settings import LEAST_SECONDS, check_number
 from .store import Leased, Query, Row, Turn
 from .views import ENVELOPES, LETTERS, M, View
 from .watching import watched
@@ -93,7 +93,7 @@ class Mailbox(Generic[M]):
         if lease is None:
             lease = self._core.settings.lease
         else:
-            check_number("lease", lease, LEAST_LEASE)
+            check_number("lease", lease, LEAST_SECONDS)
         found = await self._next(timeout, lease)
         if found is None:
             return None

@@ -39,9 +39,10 @@ def check_number(name: str, value: object, least: float) -> None:
         raise ConfigurationError(f"{name}: {value!r} is below {least}")
 
 
-LEAST_LEASE = 0.001
+LEAST_SECONDS = 0.001
+"""A lease or a time-out, at least."""
 _LEAST = {
-    "lease": LEAST_LEASE,
+    "lease": LEAST_SECONDS,
     "retention": 0,
     "history": 0,
     "history_max": 0,

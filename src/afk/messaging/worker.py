@@ -13,7 +13,7 @@ from .delivery import Delivery, Reject, Retry, current, describe, failed
 from .errors import StoreError
 from .lifecycle import Dead, Outcome, RetryPolicy
 from .log import log
-from .settings import LEAST_LEASE, check_number
+from .settings import LEAST_SECONDS, check_number
 from .settling import Settling, back_off
 from .store import Leased, Turn
 from .timeouts import Timeouts
@@ -38,8 +38,8 @@ class Work(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_number("concurrency", self.concurrency, 1)
-        check_number("lease", self.lease, LEAST_LEASE)
-        check_number("timeout", self.timeout, LEAST_LEASE)
+        check_number("lease", self.lease, LEAST_SECONDS)
+        check_number("timeout", self.timeout, LEAST_SECONDS)
         check_number("grace", self.grace, 0)
 
 
