@@ -183,12 +183,12 @@ def test_a_place_does_not_show_its_password() -> None:
 async def test_who_asks_while_a_question_is_under_way_waits_for_the_next() -> None:
     asked: list[asyncio.Event] = []
 
-    async def ask(_: float) -> float:
+    async def ask() -> float:
         asked.append(asyncio.Event())
         await asked[-1].wait()
         return float(len(asked))
 
-    rounds = Rounds(ask)
+    rounds = Rounds(ask, patience=10)
     first = asyncio.create_task(rounds.next())
     await asyncio.sleep(0)
     await asyncio.sleep(0)

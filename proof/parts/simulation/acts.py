@@ -108,9 +108,8 @@ class Acts:
             if answer.content != {"to": content} and not host.gone:
                 story.wrong.append(f"answer: {content} was answered by {answer.content}")
         blocked = story.loop.lost - lost
-        spare = 2 * SPARE if blocked else SPARE  # a call that begins late for that has its own
-        over = story.loop.time() - began - timeout - spare - blocked
-        if over > 0.02 and not host.gone:  # a few timers, each a little late
+        over = story.loop.time() - began - timeout - SPARE - blocked
+        if over > 0.01 and not host.gone:  # a few timers, each a little late
             story.wrong.append(f"deadline: a request of {timeout} s took {over} s longer")
 
     async def broadcast(self, host: Host) -> None:

@@ -14,6 +14,7 @@ from .lifecycle import GIVE_BACK, RetryPolicy
 from .listening import Listening, in_time
 from .log import ids, log
 from .obituaries import Obituaries
+from .overdue import Deadline
 from .refusals import error_of
 from .sending import Sent
 from .settings import Settings
@@ -193,7 +194,7 @@ class Core:
         self._note(verdict)
         await self.insist(verdict)
 
-    async def insist(self, verdict: Verdict, deadline: float | None = None) -> None:
+    async def insist(self, verdict: Verdict, deadline: Deadline | None = None) -> None:
         """Raise a refusal as its error."""
         if verdict.refusal is not None:
             if verdict.refusal.kind == "unknown":
@@ -297,7 +298,7 @@ class Core:
             await asyncio.sleep(0)  # the flush starts now, so it takes effect first
             self._refuse_if_closed()
 
-    async def unknown(self, name: str, deadline: float | None = None) -> UnknownAgentError:
+    async def unknown(self, name: str, deadline: Deadline | None = None) -> UnknownAgentError:
         """The error for an unregistered name, with the nearest registered ones, if the store names
         them in time."""
         import difflib
@@ -314,7 +315,7 @@ class Core:
         mailbox: str,
         *,
         limit: int = 1,
-        deadline: float | None = None,
+        deadline: Deadline | None = None,
         lease: float | None = None,
         hold: float | None = None,
         policy: RetryPolicy | None = None,
@@ -334,7 +335,7 @@ class Core:
             chance=random.random(),
         )
         instant = self.store.capabilities.instant
-        over = deadline is not None and deadline <= asyncio.get_running_loop().time()
+        over = deadline is not None and deadline.left() <= 0
         if over or instant:
             leased = await self._claim(claim, deadline)
             if leased or over:
@@ -349,7 +350,7 @@ class Core:
                     return leased
             return ()
 
-    async def _claim(self, claim: Claim, deadline: float | None = None) -> tuple[Leased, ...]:
+    async def _claim(self, claim: Claim, deadline: Deadline | None = None) -> tuple[Leased, ...]:
         self._claims += 1
         try:
             batch = await in_time(self.store, deadline, self._claim_now(claim))
@@ -396,7 +397,7 @@ class Core:
         return rows[0] if rows else None
 
     async def fate(
-        self, message_id: str, until: Callable[[Row | None], bool], deadline: float | None
+        self, message_id: str, until: Callable[[Row | None], bool], deadline: Deadline | None
     ) -> tuple[Row | None, bool]:
         """The message's row once `until` holds for it; (row, False) at the deadline."""
         await in_time(self.store, deadline, self.enter())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from .errors import StoreError
-from .overdue import by
+from .overdue import Deadline, by
 from .store import A2ADeliveryStore, Bell
 
 T = TypeVar("T")
@@ -33,24 +32,26 @@ class Listening:
             self._bell.ring()  # what it was woken for is still there: the next in line is told
         self._bell.close()
 
-    async def heard(self, deadline: float | None) -> bool:
+    async def heard(self, deadline: Deadline | None) -> bool:
         """Wait for the topic, or long enough to ask again anyhow; False at the deadline."""
         remaining = self._poll
         if deadline is not None:
-            remaining = min(remaining, deadline - asyncio.get_running_loop().time())
+            remaining = min(remaining, deadline.left())
             if remaining <= 0:
                 return False
         await self._bell.wait(remaining)
+        if deadline is not None:
+            deadline.waited()
         return True
 
 
-def deadline_of(timeout: float | None) -> float | None:
-    """The event loop's time `timeout` seconds from now; None waits for ever."""
-    return None if timeout is None else asyncio.get_running_loop().time() + timeout
+def deadline_of(timeout: float | None) -> Deadline | None:
+    """That of who waits for `timeout` seconds; None waits for ever."""
+    return None if timeout is None else Deadline(timeout)
 
 
 def in_time(
-    store: A2ADeliveryStore, deadline: float | None, call: Coroutine[Any, Any, T]
+    store: A2ADeliveryStore, deadline: Deadline | None, call: Coroutine[Any, Any, T]
 ) -> Coroutine[Any, Any, T]:
     """The call, which asks the store; StoreError if that takes much longer than the deadline."""
     if deadline is None or not store.capabilities.shared:  # what is not shared does not keep us
@@ -58,8 +59,8 @@ def in_time(
     return _by(deadline, call)
 
 
-async def _by(end: float, call: Coroutine[Any, Any, T]) -> T:
+async def _by(deadline: Deadline, call: Coroutine[Any, Any, T]) -> T:
     try:
-        return await by(end, call)
+        return await by(deadline, call)
     except TimeoutError:
         raise StoreError("the store did not answer in time; the outcome is unknown") from None

@@ -13,6 +13,7 @@ from .errors import InvalidMessageError
 from .lifecycle import copy_id
 from .listening import deadline_of
 from .messages import BROADCAST
+from .overdue import Deadline
 from .receipts import Receipt, request
 from .records import Record
 from .sending import Options, Sent, following, to_send
@@ -50,7 +51,7 @@ def _one(
     record: Record,
     ttl: float | None,
     delay: float,
-    deadline: float | None = None,
+    deadline: Deadline | None = None,
 ) -> tuple[Turn, Sent]:
     """The turn that sends to one agent."""
     if record.recipient == BROADCAST:

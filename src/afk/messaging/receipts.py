@@ -9,6 +9,7 @@ from .core import Core
 from .errors import RequestFailedError, RequestTimeoutError
 from .lifecycle import FINAL, State
 from .listening import deadline_of, in_time
+from .overdue import Deadline
 from .records import Body, Record, decode
 from .sending import Sent
 from .store import FATE, Accepted, Durability, Row, Turn
@@ -54,8 +55,8 @@ class Receipt(Generic[M]):
         """
         return await self.result_by(deadline_of(timeout), timeout)
 
-    async def result_by(self, deadline: float | None, timeout: float | None) -> M:
-        """The same, by the event loop's time `deadline`, which is `timeout` s after the start."""
+    async def result_by(self, deadline: Deadline | None, timeout: float | None) -> M:
+        """The same, by a deadline which is `timeout` s after the start."""
         row, over = await self._core.fate(self.id, _answered, deadline)
         if row is not None and row.answer is not None:
             return self._read(row.answer)

@@ -12,6 +12,7 @@ from .content import shown
 from .errors import InvalidMessageError
 from .lifecycle import DeadReason
 from .messages import MessageType, Priority, rank
+from .overdue import Deadline
 from .records import Record, new_record
 from .settings import Settings
 from .store import Send
@@ -47,7 +48,7 @@ class Sent(Struct, frozen=True, gc=False):
 
     record: Record
     view: View[Any]
-    deadline: float | None = None
+    deadline: Deadline | None = None
 
     @property
     def message(self) -> Any:

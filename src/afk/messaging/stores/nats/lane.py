@@ -32,8 +32,6 @@ GROUP, GROUP_BYTES = 512, 4 * 2**20
 FEW = 16
 """So few calls wait a tick or two for others: a message of their own costs more."""
 CLOSING_SECONDS = 2.0
-_TURNS = 0.05
-"""Seconds between two looks for calls that have waited too long, at least."""
 
 
 class Lane:
@@ -279,25 +277,26 @@ class Lane:
     def _all(self) -> list[Call]:
         return [*(self._flight.calls if self._flight is not None else ()), *self._waiting]
 
-    def _give_up(self, now: float) -> None:
+    def _give_up(self) -> None:
         """Fail what has waited too long: unstored if it was not sent, else outcome unknown."""
-        late = now - self._patience
-        while self._waiting and self._waiting[0].since <= late:
+        while self._waiting and self._is_late(self._waiting[0]):
             self._waiting.popleft().fail(StoreError(self.silence("nothing was stored")))
         flight = self._flight
         if flight is not None:
             for call in flight.calls:
-                if call.since <= late:
+                if self._is_late(call):
                     call.fail(StoreError(self.silence("the outcome is unknown")))
-            if all(call.since <= late for call in flight.calls):
+            if all(self._is_late(call) for call in flight.calls):
                 self._clear(flight)
                 # Should it be seen yet, its claims are undone; not once a later one is seen.
                 self._lost = flight
         self._wake.set()
-        left = [call.since for call in self._all()]
+        left = [call.since for call in self._all() if not self._is_late(call)]
         if left:
-            next_look = max(min(left), late + _TURNS) + self._patience
-            self._watch.until(next_look)
+            self._watch.until(min(left) + self._patience)
+
+    def _is_late(self, call: Call) -> bool:
+        return self._watch.overdue(call.since + self._patience)
 
     def silence(self, outcome: str, trouble: Exception | None = None) -> str:
         """What to say of a server that has not answered."""

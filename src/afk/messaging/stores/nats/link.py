@@ -9,7 +9,6 @@ from collections.abc import Callable
 from ...errors import ConfigurationError, MessagingError, StoreError
 from ...lifecycle import RetryPolicy
 from ...log import log
-from ...overdue import by
 from ..ending import ended
 from .lane import Lane
 from .place import Place, UnreachableError
@@ -53,9 +52,10 @@ class Link:
         self._over = asyncio.Event()
         self._broken: Exception | None = None
         self._trouble: Exception | None = None
+        self._unseen: Exception | None = None
         self._created = ""
         self._tasks: list[asyncio.Task[None]] = []
-        self._rounds = Rounds(self._look_around)
+        self._rounds = Rounds(self._look_around, patience)
         self.lane = Lane(place.shown, patience, clock, untold)
         self.replica = Replica()
 
@@ -169,7 +169,10 @@ class Link:
         self.lane.check()
         if self.lane.busy:
             await self.lane.do()
-        await self._rounds.next()
+        try:
+            await self._rounds.next()
+        except TimeoutError:
+            raise StoreError(self.lane.silence("nothing was stored", self._unseen)) from None
         return self.now()
 
     @property
@@ -183,23 +186,15 @@ class Link:
             return self._clock()
         return max(self.replica.now, self._rounds.time())
 
-    async def _look_around(self, since: float) -> float:
-        trouble: MessagingError | None = None
-
-        async def look() -> float:
-            nonlocal trouble
-            while True:
-                session = await self._connected()
-                try:
-                    return (await session.fresh()).timestamp()
-                except MessagingError as error:
-                    trouble = error
-                await asyncio.sleep(BACKOFF.base)
-
-        try:
-            return await by(since + self._patience, look())
-        except TimeoutError:
-            raise StoreError(self.lane.silence("nothing was stored", trouble)) from None
+    async def _look_around(self) -> float:
+        self._unseen = None
+        while True:
+            session = await self._connected()
+            try:
+                return (await session.fresh()).timestamp()
+            except MessagingError as error:
+                self._unseen = error
+            await asyncio.sleep(BACKOFF.base)
 
     async def _connected(self) -> Session:
         await self._up.wait()

@@ -7,17 +7,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ...log import log
+from ...overdue import Deadline, by
 
 
 class Rounds:
     """Who asks while a question is under way waits for the next one: its answer is from later.
 
-    ask: the question, told since when (in the loop's time) the first one waits for it; the
-    server's time is the answer.
+    ask: the question; the server's time is the answer. patience: seconds they wait.
     """
 
-    def __init__(self, ask: Callable[[float], Awaitable[float]]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[float]], patience: float) -> None:
         self._ask = ask
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._one = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None
@@ -25,11 +26,13 @@ class Rounds:
         self._ahead = 0.0
 
     async def next(self) -> None:
-        """Return when a question that began after this call has been answered."""
+        """Return when a question that began after this call has been answered; TimeoutError when
+        the first who waits for it has waited too long."""
         if self._next is None:
-            self._next = self._loop.create_task(self._round(self._loop.time()))
+            round_ = by(Deadline(self._patience), self._round())
+            self._next = self._loop.create_task(round_)
             self._rounds.add(self._next)
-            self._next.add_done_callback(self._rounds.discard)
+            self._next.add_done_callback(self._over)
             self._next.add_done_callback(noted)
         await asyncio.shield(self._next)
 
@@ -46,10 +49,15 @@ class Rounds:
         """The server's time now, going by the last answer."""
         return self._loop.time() + self._ahead
 
-    async def _round(self, since: float) -> None:
+    async def _round(self) -> None:
         async with self._one:
             self._next = None
-            self.heard(await self._ask(since))
+            self.heard(await self._ask())
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._rounds.discard(task)
+        if self._next is task:  # its time was over before its turn came
+            self._next = None
 
 
 def noted(future: asyncio.Future[Any]) -> None:

@@ -182,11 +182,12 @@ class Lane:
         operation.fail(StoreError(text))
         self._forget(operation)
 
-    def _give_up(self, now: float) -> None:
+    def _give_up(self) -> None:
         """Fail what has waited too long; a connection that does not answer is let go."""
         for operation in list(self._pending):
-            if now - operation.since < self._patience:
-                self._watch.until(operation.since + self._patience)
+            end = operation.since + self._patience
+            if not self._watch.overdue(end):
+                self._watch.until(end)
                 return
             if operation.sent:
                 what = f"did not answer within {self._patience} s; the outcome is unknown"

@@ -178,11 +178,12 @@ class Link:
             self._outbox.appendleft(call)
             self._expect(call)
 
-    def _give_up(self, now: float) -> None:
+    def _give_up(self) -> None:
         """Fail what has waited too long; a connection that does not answer is let go."""
         for call in list(self._pending):
-            if now - call.since < self._patience:
-                self._watch.until(call.since + self._patience)
+            end = call.since + self._patience
+            if not self._watch.overdue(end):
+                self._watch.until(end)
                 return
             if call.sent:
                 what = f"did not answer within {self._patience} s; the outcome is unknown"
