@@ -42,9 +42,11 @@ class Watch:
 
     def late(self, end: float) -> float:
         """Seconds of the time since `end` that the loop did not run, as far as it is known."""
+        now = self._loop.time()
+        if now <= end:
+            return 0.0
         late = sum(max(0.0, min(block, till - end)) for till, block in self._blocks)
         if self._timer is not None:
-            now = self._loop.time()
             late += max(0.0, min(now - self._timer.when(), now - end))
         return late
 
