@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from afk.messaging.errors import ConfigurationError
+from afk.messaging.overdue import SPARE
 from afk.messaging.store import Box, Claim, Refusal, Verdict
 from afk.messaging.stores.nats import steps
 from afk.messaging.stores.nats.renewal import Renewal
@@ -17,6 +18,7 @@ from afk.messaging.stores.nats.rounds import Rounds
 from afk.messaging.stores.nats.steps import Based, Bind, Part, Take, part, parts
 from afk.messaging.stores.nats.stream import Names, position
 from afk.messaging.stores.nats.url import place_at
+from afk.messaging.testing.simulation import SimulatedLoop, simulate
 
 SECOND = 10**9
 
@@ -204,6 +206,56 @@ async def test_who_asks_while_a_question_is_under_way_waits_for_the_next() -> No
     await asyncio.gather(*later[1:])
     assert len(asked) == 2
     await rounds.close()
+
+
+async def question(ticks: int, blocked: float) -> None:
+    """Asked of someone who answers at once, where the loop is blocked after so many ticks."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+
+    async def ask() -> float:
+        await asyncio.sleep(0.01)
+        return 1.0
+
+    rounds = Rounds(ask, patience=10)
+    first, second = (asyncio.create_task(rounds.next()) for _ in range(2))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    third = asyncio.create_task(rounds.next())
+    loop.block(blocked)
+    await asyncio.gather(first, second, third)
+    await rounds.close()
+
+
+@pytest.mark.parametrize("blocked", [10.5, 30])
+@pytest.mark.parametrize("ticks", range(4))
+def test_a_question_is_not_over_before_it_was_asked(ticks: int, blocked: float) -> None:
+    for seed in range(10):
+        simulate(question(ticks, blocked), seed=seed)
+
+
+async def silence() -> list[float]:
+    """When those give up who ask one after the other and hear nothing."""
+    loop = asyncio.get_running_loop()
+    rounds = Rounds(loop.create_future, patience=10)
+    ends = []
+
+    async def ask(after: float) -> None:
+        await asyncio.sleep(after)
+        with pytest.raises(TimeoutError):
+            await rounds.next()
+        ends.append(loop.time())
+
+    await asyncio.gather(*(ask(after) for after in (0, 1, 2, 30)))
+    await rounds.close()
+    return ends
+
+
+def test_each_question_ends_in_its_time() -> None:
+    expected = [10, 11, 11, 40]  # the second and the third ask the same
+    assert simulate(silence(), seed=1) == pytest.approx(
+        [each + SPARE for each in expected], abs=0.1
+    )
 
 
 def test_a_lease_that_could_not_be_renewed_is_told_once() -> None:

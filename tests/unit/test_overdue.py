@@ -64,6 +64,26 @@ def test_the_spare_time_is_that_of_a_loop_that_runs(
     assert simulate(looked(ends, blocks), seed=1) == pytest.approx(expected, abs=0.06)
 
 
+async def judged_twice() -> list[bool]:
+    """What a look says of an end that comes while it looks, before and after."""
+    end = loop().time() + 0.06
+    said: list[bool] = []
+
+    def look() -> None:
+        said.append(watch.overdue(end))
+        loop().block(1)
+        said.append(watch.overdue(end))
+
+    watch = Watch(loop(), look)
+    watch.until(loop().time())
+    await asyncio.sleep(5)
+    return said
+
+
+def test_a_look_says_one_thing_of_each() -> None:
+    assert simulate(judged_twice(), seed=1) == [False, False]
+
+
 async def answered(after: float, blocked: float) -> str:
     """What `by` makes of an answer after so many seconds, where 1 s is allowed."""
 

@@ -212,10 +212,10 @@ class Core:
     async def try_put(self, turn: Turn, sent: Sent | None = None) -> Verdict:
         """One turn; a refusal is returned."""
         self._sent += len(turn.sends)
-        if self._sent >= YIELD_EVERY:
+        deadline = sent.deadline if sent else None
+        if self._sent >= YIELD_EVERY and deadline is None:  # who has one will wait for an answer
             self._sent = 0
             await asyncio.sleep(0)  # a receiver beside a busy sender gets its turn
-        deadline = sent.deadline if sent else None
         try:
             if deadline is not None or self._later or not self._entered():
                 verdict = await in_time(self.store, deadline, self._put_now(turn))

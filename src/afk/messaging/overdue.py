@@ -28,6 +28,7 @@ class Watch:
         self._loop = loop
         self._look = look
         self._timer: asyncio.TimerHandle | None = None
+        self._now = 0.0
         self._blocks: list[tuple[float, float]] = []  # until when the loop was late, and how much
 
     def until(self, end: float) -> None:
@@ -37,7 +38,7 @@ class Watch:
             self._wait(end, end)
 
     def overdue(self, end: float) -> bool:
-        """Whether the loop has run for the spare time since."""
+        """Whether the loop had run for the spare time since, when it looked: one answer a look."""
         return self._spare(end) < _CLOSE
 
     def late(self, end: float) -> float:
@@ -57,7 +58,7 @@ class Watch:
             self._timer = None
 
     def _spare(self, end: float) -> float:
-        return SPARE - (self._loop.time() - end - self.late(end))
+        return SPARE - (self._now - end - self.late(end))
 
     def _wait(self, end: float, when: float) -> None:
         # A timer that is set for a time which is over would take that for the loop's lateness.
@@ -66,12 +67,12 @@ class Watch:
 
     def _due(self, end: float, soonest: float) -> None:
         self._timer = None
-        now = self._loop.time()
-        self._blocks.append((now, now - soonest))
+        self._now = self._loop.time()
+        self._blocks.append((self._now, self._now - soonest))
         if self.overdue(end):
             self._look()
         else:
-            self._wait(end, now + min(self._spare(end), _PART))
+            self._wait(end, self._now + min(self._spare(end), _PART))
 
 
 class Deadline:

@@ -187,14 +187,16 @@ class Link:
         return max(self.replica.now, self._rounds.time())
 
     async def _look_around(self) -> float:
-        self._unseen = None
         while True:
             session = await self._connected()
             try:
-                return (await session.fresh()).timestamp()
+                time = (await session.fresh()).timestamp()
             except MessagingError as error:
                 self._unseen = error
-            await asyncio.sleep(BACKOFF.base)
+                await asyncio.sleep(BACKOFF.base)
+            else:
+                self._unseen = None
+                return time
 
     async def _connected(self) -> Session:
         await self._up.wait()

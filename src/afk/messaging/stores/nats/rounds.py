@@ -29,8 +29,7 @@ class Rounds:
         """Return when a question that began after this call has been answered; TimeoutError when
         the first who waits for it has waited too long."""
         if self._next is None:
-            round_ = by(Deadline(self._patience), self._round())
-            self._next = self._loop.create_task(round_)
+            self._next = self._loop.create_task(self._round())
             self._rounds.add(self._next)
             self._next.add_done_callback(self._over)
             self._next.add_done_callback(noted)
@@ -50,6 +49,9 @@ class Rounds:
         return self._loop.time() + self._ahead
 
     async def _round(self) -> None:
+        await by(Deadline(self._patience), self._in_turn())
+
+    async def _in_turn(self) -> None:
         async with self._one:
             self._next = None
             self.heard(await self._ask())
