@@ -53,9 +53,9 @@ class Receipt(Generic[M]):
         RequestTimeoutError after `timeout` seconds, RequestFailedError if it is dead or gone, or
         its answer cannot be read (`undecodable`).
         """
-        return await self.result_by(deadline_of(timeout), timeout)
+        return await self._result_by(deadline_of(timeout), timeout)
 
-    async def result_by(self, deadline: Deadline | None, timeout: float | None) -> M:
+    async def _result_by(self, deadline: Deadline | None, timeout: float | None) -> M:
         """The same, by a deadline which is `timeout` s after the start."""
         row, over = await self._core.fate(self.id, _answered, deadline)
         if row is not None and row.answer is not None:
@@ -115,7 +115,7 @@ async def request(
         elif again is not None:
             await in_time(core.store, sent.deadline, again(receipt.id))
     try:
-        return await receipt.result_by(sent.deadline, timeout)
+        return await receipt._result_by(sent.deadline, timeout)
     except RequestFailedError as error:
         if error.reason == "expired":  # its ttl is the timeout: nobody took it in time
             raise RequestTimeoutError(

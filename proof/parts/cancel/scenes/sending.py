@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -125,13 +124,6 @@ async def _settled(stage: Stage) -> Call:
 async def _result(stage: Stage) -> Call:
     receipt = await _asked(stage)
     return lambda: receipt.result(LEASE / 2)
-
-
-@scene("Receipt.result_by")
-async def _result_by(stage: Stage) -> Call:
-    receipt = await _asked(stage)
-    end = asyncio.get_running_loop().time() + LEASE / 2
-    return lambda: receipt.result_by(end, LEASE / 2)
 
 
 async def _asked(stage: Stage) -> Receipt[Any]:
