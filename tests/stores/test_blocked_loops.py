@@ -28,6 +28,9 @@ async def mailboxes(
     there is a mailbox `nobody` beside it."""
     servers = (redis_server, postgres18, pgbouncer, nats_server)
     places = [f"sqlite:///{tmp_path}/mail.db", *(server.url for server in servers)]
+    for place in places:  # the first one to come to a server waits the longest
+        async with connect(place):
+            pass
     async with AsyncExitStack() as stack:
         buses = [
             await stack.enter_async_context(

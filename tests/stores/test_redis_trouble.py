@@ -376,11 +376,17 @@ async def test_cut_connections_leave_only_unknown_outcomes(server: Server) -> No
 
 
 async def test_a_cut_connection_does_not_delay_mail(server: Server) -> None:
+    async def received() -> AgentMessage | None:
+        try:
+            return await mailbox.receive()
+        except StoreError:  # it was just asking, and that was cut
+            return await mailbox.receive()
+
     async with bus_at(server) as bus, bus_at(server) as other:
         mailbox = await bus.register("a")
         sender = await other.register("b")
         for number in range(5):
-            waiting = asyncio.create_task(mailbox.receive())
+            waiting = asyncio.create_task(received())
             await until(lambda: bool(server.call("EXISTS", "afk:{afk}:ears:mail:a")), "it waits")
             server.call("CLIENT", "KILL", "TYPE", "normal")
             failures: list[StoreError] = []
