@@ -27,6 +27,11 @@ from .calls import Args, Call, Lazy, Undo, Waiter
 from .faults import PASSING, code_of, moved_to, refusal
 from .place import Place, drop, leave
 
+_pack: Callable[[Args], bytes] | None = None
+"""What redis-py's connection does as well, in a fifth of the time."""
+with contextlib.suppress(ImportError):  # there is none, or an old one
+    from hiredis import pack_command as _pack
+
 BACKOFF = RetryPolicy(base=0.05, cap=1.0, jitter="none")
 CLOSING_SECONDS = 2.0
 
@@ -272,7 +277,7 @@ class Link:
             return b""
         try:
             args = call.args() if callable(call.args) else call.args
-            text = b"".join(connection.pack_command(*args))
+            text: bytes = _pack(args) if _pack else b"".join(connection.pack_command(*args))
         except Exception as error:  # noqa: BLE001 - it is this caller's, and no other's
             self._fail(call, InvalidMessageError(f"not a text that can be stored: {error}"))
             return b""
