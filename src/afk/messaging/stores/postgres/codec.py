@@ -82,18 +82,24 @@ def plain_columns(sends: Sequence[Send]) -> tuple[list[Any], ...]:
         [send.mailbox for send in sends],
         [send.sender for send in sends],
         [send.rank for send in sends],
-        [_maybe(send.key) for send in sends],
-        [kept(send.thread) or None for send in sends],
-        [_maybe(send.chain) for send in sends],
-        [send.delay for send in sends],
-        [send.ttl for send in sends],
+        _sparse([_maybe(send.key) for send in sends]),
+        _sparse([kept(send.thread) or None for send in sends]),
+        _sparse([_maybe(send.chain) for send in sends]),
+        _sparse([send.delay or None for send in sends]),
+        _sparse([send.ttl for send in sends]),
         [send.retention for send in sends],
         [send.history for send in sends],
         [min(send.history_max, _MOST_FENCE) for send in sends],
-        [_digest(send) for send in sends],
+        _sparse([_digest(send) for send in sends]),
         [wire(send.body) for send in sends],
         [send.awaited for send in sends],
     )
+
+
+def _sparse(column: list[Any]) -> list[Any]:
+    """Empty if there is nothing in it: `unnest` fills up shorter arrays with NULL, and the driver
+    takes its time over each element."""
+    return [] if column.count(None) == len(column) else column
 
 
 def _digest(send: Send) -> bytes | None:
