@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from afk.messaging.overdue import SPARE, Deadline, Watch, by
+from afk.messaging.overdue import SPARE, Watch, by, within
 from afk.messaging.testing.simulation import SimulatedLoop, simulate
 
 
@@ -93,7 +93,7 @@ async def answered(after: float, blocked: float) -> str:
             await asyncio.sleep(0)
         return "answer"
 
-    asking = asyncio.create_task(by(Deadline(1), ask()))
+    asking = asyncio.create_task(by(within(1), ask()))
     await asyncio.sleep(0)
     loop().block(blocked)
     try:
@@ -121,7 +121,7 @@ async def waited(steps: list[float], blocks: dict[float, float]) -> float:
     began = loop().time()
     for at, seconds in blocks.items():
         loop().call_at(began + at, loop().block, seconds)
-    deadline = Deadline(1)
+    deadline = within(1)
     try:
         for seconds in steps:
             await by(deadline, asyncio.sleep(seconds))

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from .errors import StoreError
-from .overdue import Deadline, by
+from .overdue import Deadline, by, within
 from .store import A2ADeliveryStore, Bell
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Listening:
 
 def deadline_of(timeout: float | None) -> Deadline | None:
     """That of who waits for `timeout` seconds; None waits for ever."""
-    return None if timeout is None else Deadline(timeout)
+    return None if timeout is None else within(timeout)
 
 
 def in_time(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+
 T = TypeVar("T")
 
 SPARE: Final = 0.8
@@ -75,14 +77,10 @@ class Watch:
             self._wait(end, self._now + min(self._spare(end), _PART))
 
 
-class Deadline:
+class Deadline(Struct, gc=False):
     """Until when somebody waits: a time of the loop, which moves on while the loop is late."""
 
-    __slots__ = ("end",)
-
-    def __init__(self, seconds: float) -> None:
-        """seconds: from now."""
-        self.end = asyncio.get_running_loop().time() + seconds
+    end: float
 
     def left(self) -> float:
         """Seconds until then."""
@@ -91,6 +89,11 @@ class Deadline:
     def waited(self) -> None:
         """Somebody waited for it, and no longer: what it is later now, the loop was late."""
         self.end = max(self.end, asyncio.get_running_loop().time())
+
+
+def within(seconds: float) -> Deadline:
+    """That of who waits so long from now."""
+    return Deadline(asyncio.get_running_loop().time() + seconds)
 
 
 async def by(deadline: Deadline, call: Coroutine[Any, Any, T]) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ...log import log
-from ...overdue import Deadline, by
+from ...overdue import by, within
 
 
 class Rounds:
@@ -49,7 +49,7 @@ class Rounds:
         return self._loop.time() + self._ahead
 
     async def _round(self) -> None:
-        await by(Deadline(self._patience), self._in_turn())
+        await by(within(self._patience), self._in_turn())
 
     async def _in_turn(self) -> None:
         async with self._one:
