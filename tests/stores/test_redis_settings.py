@@ -664,16 +664,21 @@ def test_a_url_that_is_right_leads_where_it_says(url: str, shown: str) -> None:
 
 # -- without the package -----------------------------------------------------------------
 
-HIDDEN = """
+HIDER = """
 import sys
 from importlib.abc import MetaPathFinder
 
 class Hider(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("redis", "hiredis"):
+        if name.partition(".")[0] in hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Hider())
+"""
+
+HIDDEN = f"""
+hidden = ("redis", "hiredis")
+{HIDER}
 from afk.messaging import ConfigurationError, RedisMessageBus, connect
 for make in (lambda: connect("redis://h"), lambda: RedisMessageBus(object())):
     try:
@@ -681,6 +686,21 @@ for make in (lambda: connect("redis://h"), lambda: RedisMessageBus(object())):
     except ConfigurationError as error:
         print(error)
 connect("memory://"), connect("sqlite:///a.db")
+"""
+
+PLAIN = f"""
+hidden = ("hiredis",)
+{HIDER}
+import asyncio
+from afk.messaging import connect
+
+async def main():
+    async with connect(sys.argv[1]) as bus:
+        ada = await bus.register("ada")
+        await ada.send("ada", sent := ["\u00e9", 1.5, "x" * 100_000])
+        print((await ada.receive(timeout=5)).content == sent, "hiredis" in sys.modules)
+
+asyncio.run(main())
 """
 
 LAZY = """
@@ -692,10 +712,9 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] == "redis"))
 """
 
 
-def printed(program: str) -> list[str]:
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
-    )
+def printed(program: str, *args: str) -> list[str]:
+    command = [sys.executable, "-c", program, *args]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     return ended.stdout.splitlines()
 
 
@@ -705,6 +724,10 @@ def test_without_the_package_one_line_says_what_to_install() -> None:
     for line in lines:
         assert "redis" in line
         assert line.endswith("pip install 'afk-messaging[redis]'")
+
+
+def test_hiredis_may_be_missing(redis_server: Server) -> None:
+    assert printed(PLAIN, f"{redis_server.url}?namespace={space()}") == ["True False"]
 
 
 def test_the_package_is_imported_only_for_who_uses_it() -> None:

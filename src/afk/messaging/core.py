@@ -335,7 +335,7 @@ class Core:
             chance=random.random(),
         )
         instant = self.store.capabilities.instant
-        over = deadline is not None and deadline.end <= asyncio.get_running_loop().time()
+        over = deadline is not None and deadline.left() <= 0
         if over or instant:
             leased = await self._claim(claim, deadline)
             if leased or over:

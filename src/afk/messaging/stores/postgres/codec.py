@@ -85,7 +85,7 @@ def plain_columns(sends: Sequence[Send]) -> tuple[list[Any], ...]:
         _sparse([_maybe(send.key) for send in sends]),
         _sparse([kept(send.thread) or None for send in sends]),
         _sparse([_maybe(send.chain) for send in sends]),
-        _sparse([send.delay or None for send in sends]),
+        _sparse([send.delay or None for send in sends]),  # NULL is no delay
         _sparse([send.ttl for send in sends]),
         [send.retention for send in sends],
         [send.history for send in sends],
